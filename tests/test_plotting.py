@@ -1,0 +1,54 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from course_utils.plotting import category_style, plot_embedding, plot_history, set_title
+
+
+@pytest.fixture(autouse=True)
+def _close():
+    yield
+    plt.close("all")
+
+
+class Data:
+    def __init__(self, *, is_standin):
+        self.is_standin = is_standin
+
+
+def test_a_title_says_standin_only_of_a_standin():
+    ax = plt.subplots()[1]
+    set_title(ax, "Degrees", Data(is_standin=False))
+    assert ax.get_title() == "Degrees"
+    set_title(ax, "Degrees", Data(is_standin=True))
+    assert ax.get_title() == "Degrees (stand-in)"
+
+
+def test_fifty_groups_have_fifty_styles():
+    assert len({tuple(category_style(i).items()) for i in range(50)}) == 50
+
+
+def test_history_is_drawn_and_its_last_value_written():
+    history = pd.DataFrame({"epoch": [1, 2, 3], "loss": [3.0, 2.0, 1.25]})
+    ax = plot_history(history, ["loss"])
+    np.testing.assert_allclose(ax.lines[0].get_xydata(), [(1, 3), (2, 2), (3, 1.25)])
+    assert ax.get_xlabel() == "epoch"
+    assert ax.texts[0].get_text() == " loss 1.25"
+
+
+def test_a_missing_column_is_an_error_that_lists_the_columns():
+    with pytest.raises(KeyError, match=r"no column \['accuracy'\]. It has \['epoch', 'loss'\]"):
+        plot_history(pd.DataFrame({"epoch": [1], "loss": [2]}), ["accuracy"])
+
+
+def test_each_group_of_an_embedding_is_named_at_its_middle():
+    points = np.array([[0, 0], [0, 2], [0, 1], [5, 5]])
+    ax = plot_embedding(points, ["a", "a", "a", "b"])
+    assert {(t.get_text(), *t.get_position()) for t in ax.texts} == {("a", 0.0, 1.0), ("b", 5.0, 5.0)}
+
+
+@pytest.mark.parametrize(("points", "groups"), [(np.zeros((3, 3)), "abc"), (np.zeros((3, 2)), "ab")])
+def test_an_embedding_that_is_not_in_the_plane_is_an_error(points, groups):
+    with pytest.raises(ValueError, match=r"points must be \(N, 2\) with N names"):
+        plot_embedding(points, list(groups))
