@@ -1,0 +1,77 @@
+"""``python -m course_utils run``: execute notebooks, in order, and write them as HTML."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from course_utils import _execute, _store, runtime
+
+if TYPE_CHECKING:
+    import argparse
+
+    from nbformat import NotebookNode
+
+BUILD = Path("build")
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command ``run`` to the parser's `commands`."""
+    parser = commands.add_parser("run", help="execute notebooks and write them as HTML")
+    parser.add_argument("notebook", nargs="*", help="path, name or number; all of notebooks/ by default")
+    parser.set_defaults(func=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    import nbformat
+    from tqdm.auto import tqdm
+
+    notebooks = _find(options.notebook)
+    if isinstance(notebooks, str):
+        print(notebooks, file=sys.stderr)
+        return 2
+    BUILD.mkdir(exist_ok=True)
+    print(f"Data: {runtime.data_line()}.")
+    failures = []
+    print(f"\n{'notebook':32} {'seconds':>8} {'peak memory':>12}  outcome")
+    for path in notebooks:
+        notebook = nbformat.read(path, as_version=4)
+        with tqdm(total=len(notebook.cells), desc=path.stem, unit="cell", leave=False) as progress:
+            done = _execute.execute(notebook, path.parent, on_cell=progress.update)
+        (BUILD / f"{path.stem}.html").write_text(_to_html(notebook, path.stem), encoding="utf-8")
+        outcome = "ok" if not done.failure else "FAILED"
+        print(f"{path.stem:32} {done.seconds:8.1f} {done.peak_bytes / 2**20:9.0f} MB  {outcome}", flush=True)
+        if done.failure:
+            failures.append(f"{path}, {done.failure}")
+    print(f"\nThe executed course: {(BUILD / f'{notebooks[0].stem}.html').resolve().as_uri()}")
+    if len(notebooks) > 1:
+        print(f"and {len(notebooks) - 1} more in {BUILD.resolve()}")
+    for failure in failures:
+        print(f"FAILED: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _find(names: list[str]) -> list[Path] | str:
+    """Find notebooks by path, name or number; a text says what was not found."""
+    root = next((f for f in (Path("notebooks"), _store.data_folder().parent / "notebooks") if f.is_dir()), None)
+    known = sorted(root.glob("[0-9]*.ipynb")) if root else []
+    if not known and not names:
+        return "There is no folder 'notebooks' here. Run this in the course's folder, or name the notebooks."
+    chosen = []
+    for name in names:
+        matches = [path for path in known if name in (path.stem, path.stem.split("_")[0])]
+        path = Path(name)
+        if path.suffix == ".ipynb" and path.is_file():
+            matches = [path]
+        if not matches:
+            return f"No notebook {name!r}. There are: {', '.join(path.stem for path in known)}."
+        chosen += matches
+    return chosen or known
+
+
+def _to_html(notebook: NotebookNode, title: str) -> str:
+    from nbconvert import HTMLExporter
+
+    html, _ = HTMLExporter().from_notebook_node(notebook, resources={"metadata": {"name": title}})
+    return str(html)

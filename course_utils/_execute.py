@@ -1,0 +1,139 @@
+"""Execute notebooks: time, peak memory, and where a cell failed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nbformat import NotebookNode
+
+CELL_TIMEOUT = 600  # Seconds. A cell that takes longer hangs.
+SAMPLE_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What became of one notebook.
+
+    Attributes
+    ----------
+    notebook
+        The notebook with the outputs of the cells that were reached.
+    seconds
+        Wall-clock time, the kernel's start included.
+    peak_bytes
+        Most resident memory of the kernel and its children.
+    failure
+        "" or one line: cell, error, message.
+    """
+
+    notebook: NotebookNode
+    seconds: float
+    peak_bytes: int
+    failure: str
+
+
+def execute(
+    notebook: NotebookNode, folder: Path, *, on_cell: Callable[[], object] = lambda: None
+) -> Execution:
+    """Run the cells from top to bottom in a fresh kernel whose working directory is `folder`.
+
+    Parameters
+    ----------
+    notebook
+        Gets the outputs, in place.
+    folder
+        Where the notebook lives.
+    on_cell
+        Called after each cell.
+    """
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    failure = ""
+    memory = _PeakMemory()
+    client = NotebookClient(
+        notebook,
+        timeout=CELL_TIMEOUT,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(folder)}},
+        # The kernel talks over loopback to this process alone; its warning about that is for servers.
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],
+        on_cell_start=lambda **_: memory.watch(client.km),
+        on_cell_complete=lambda **_: on_cell(),
+    )
+    start = time.perf_counter()
+    try:
+        client.execute()
+    except CellExecutionError as error:
+        failure = f"{_where(notebook)}: {error.ename}: {error.evalue}"
+    except CellTimeoutError:
+        failure = f"{_where(notebook)}: took longer than {CELL_TIMEOUT} s"
+    except DeadKernelError:
+        failure = f"{_where(notebook)}: the kernel died (out of memory?)"
+    finally:
+        memory.stop()
+    return Execution(notebook, time.perf_counter() - start, memory.peak_bytes, failure)
+
+
+def _where(notebook: NotebookNode) -> str:
+    """Name the last cell that was started, counted from 1 as a reader counts, and its first line."""
+    started = [i for i, cell in enumerate(notebook.cells) if "iopub.execute_input" in _timing(cell)]
+    cell = notebook.cells[started[-1]]
+    first_line = next((line for line in cell.source.splitlines() if line.strip()), "")
+    return f"cell {started[-1] + 1} ({first_line.strip()[:60]!r})"
+
+
+def _timing(cell: NotebookNode) -> dict[str, Any]:
+    timing: dict[str, Any] = cell.metadata.get("execution", {})
+    return timing
+
+
+class _PeakMemory:
+    """Samples a kernel and its children until stopped; where the system keeps a high-water mark, uses that too."""
+
+    def __init__(self) -> None:
+        self.peak_bytes = 0
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def watch(self, kernel_manager: Any) -> None:
+        """Start sampling, once."""
+        if self._thread is None:
+            pid = kernel_manager.provisioner.pid
+            self._thread = threading.Thread(target=self._sample, args=(pid,), daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _sample(self, pid: int) -> None:
+        import psutil
+
+        try:
+            kernel = psutil.Process(pid)
+            while not self._stop.wait(SAMPLE_SECONDS):
+                family = [kernel, *kernel.children(recursive=True)]
+                self.peak_bytes = max(
+                    self.peak_bytes, _high_water(pid), sum(p.memory_info().rss for p in family)
+                )
+        except psutil.NoSuchProcess:
+            return  # It ended between two samples.
+
+
+def _high_water(pid: int) -> int:
+    """Read the kernel process's peak resident bytes where Linux tells it; 0 elsewhere."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    line = next((line for line in status.splitlines() if line.startswith("VmHWM:")), "VmHWM: 0 kB")
+    return int(line.split()[1]) * 1024

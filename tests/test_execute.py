@@ -1,0 +1,81 @@
+"""Executing notebooks: outcome, memory, where it failed; and the command that does it."""
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from course_utils import _cli_run, _execute
+from course_utils.__main__ import main
+
+
+def notebook(*sources):
+    return new_notebook(cells=[new_markdown_cell("# Title"), *(new_code_cell(source) for source in sources)])
+
+
+def test_outputs_time_and_memory_of_a_good_notebook(tmp_path):
+    nb = notebook("import os; print(os.getcwd())", "block = bytearray(200 * 2**20); block[::4096] = bytes(51200)")
+    done = _execute.execute(nb, tmp_path)
+    assert done.failure == ""
+    assert nb.cells[1].outputs[0].text.strip() == str(tmp_path)
+    assert 0 < done.seconds < 60
+    assert 200 * 2**20 < done.peak_bytes < 600 * 2**20
+
+
+def test_a_failure_names_the_cell_and_its_first_line(tmp_path):
+    nb = notebook("x = 1", "# divide\ny = x / 0", "z = 3")
+    done = _execute.execute(nb, tmp_path)
+    assert done.failure == "cell 3 ('# divide'): ZeroDivisionError: division by zero"
+    assert nb.cells[3].execution_count is None
+
+
+def test_a_dead_kernel_is_a_failure_not_a_crash(tmp_path):
+    done = _execute.execute(notebook("import os; os._exit(1)"), tmp_path)
+    assert done.failure.startswith("cell 2 ('import os; os._exit(1)'): the kernel died")
+
+
+def test_a_hanging_cell_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(_execute, "CELL_TIMEOUT", 2)
+    done = _execute.execute(notebook("import time; time.sleep(60)"), tmp_path)
+    assert done.failure == "cell 2 ('import time; time.sleep(60)'): took longer than 2 s"
+
+
+@pytest.fixture
+def course(tmp_path, monkeypatch):
+    """Two notebooks in a folder of their own, as the working directory."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    nbformat.write(notebook("print('one')"), folder / "00_one.ipynb")
+    nbformat.write(notebook("print('two')", "raise ValueError('broken')"), folder / "01_two.ipynb")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_run_goes_on_after_a_failure_and_names_it(course, capsys):
+    source = (course / "notebooks/01_two.ipynb").read_bytes()
+    assert main(["run"]) == 1
+    captured = capsys.readouterr()
+    assert [line.split()[0] for line in captured.out.splitlines() if line.endswith(("ok", "FAILED"))] == ["00_one", "01_two"]
+    assert "FAILED: notebooks/01_two.ipynb, cell 3" in captured.err
+    assert "ValueError: broken" in captured.err
+    assert "broken" in (course / "build/01_two.html").read_text()
+    assert (course / "notebooks/01_two.ipynb").read_bytes() == source
+
+
+@pytest.mark.parametrize("name", ["00", "00_one", "notebooks/00_one.ipynb"])
+def test_run_one_by_number_name_or_path(course, capsys, name):
+    assert main(["run", name]) == 0
+    out = capsys.readouterr().out
+    assert "01_two" not in out
+    assert (course / "build/00_one.html").as_uri() in out
+
+
+def test_an_unknown_notebook_is_an_error_that_lists_the_known(course, capsys):
+    assert main(["run", "99"]) == 2
+    assert "No notebook '99'. There are: 00_one, 01_two." in capsys.readouterr().err
+    assert not (course / "build").exists()
+
+
+def test_elsewhere_the_checkout_s_notebooks_are_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = _cli_run._find(["00"])
+    assert [path.name for path in found] == ["00_start_here.ipynb"]

@@ -1,0 +1,120 @@
+"""Every notebook: its form, and a run with every exercise solved, inside its budget of time and memory.
+
+The run with the exercises as a student meets them is nbval's (pytest collects notebooks/ too).
+"""
+
+import os
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from course_utils import _execute
+from course_utils.exercises import load, solved_notebook
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+MAX_LINES = 20  # About 12 is the aim.
+MAX_BYTES = 2**30
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def path(request):
+    return request.param
+
+
+@pytest.fixture
+def notebook(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_there_are_notebooks():
+    assert [path.stem[:2] for path in NOTEBOOKS] == sorted({path.stem[:2] for path in NOTEBOOKS})
+    assert len(NOTEBOOKS) >= 2
+
+
+def test_it_is_valid_and_says_how_long_it_takes(notebook):
+    nbformat.validate(notebook)
+    assert notebook.metadata.course.minutes > 0
+    assert notebook.metadata.course.budget_s > 0
+
+
+def test_it_is_stored_without_outputs(notebook):
+    for cell in code_cells(notebook):
+        if "nbval-check-output" not in cell.metadata.get("tags", []):
+            assert cell.outputs == []
+            assert cell.execution_count is None
+    assert "widgets" not in notebook.metadata
+
+
+def test_it_opens_with_goals_and_closes_with_a_recap_and_references(notebook):
+    prose = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    assert prose[0].startswith("# ")
+    for word in ("You will be able to", "You need", "Time:"):
+        assert word in prose[0]
+    text = "\n".join(prose)
+    assert "Stop and think" in text
+    assert "## Recap" in text
+    assert "## References" in text
+
+
+def test_the_first_code_cell_sets_the_notebook_up(notebook):
+    assert code_cells(notebook)[0].source.rstrip().endswith("setup_notebook()")
+
+
+def test_cells_are_short_and_install_nothing(notebook):
+    for cell in code_cells(notebook):
+        assert len(cell.source.splitlines()) <= MAX_LINES, cell.source
+        assert not re.search(r"^\s*[!%]", cell.source, flags=re.M)
+
+
+def test_links_to_other_notebooks_lead_somewhere(notebook, path):
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            for target in re.findall(r"\]\(([^):]+\.(?:ipynb|md))\)", cell.source):
+                assert (path.parent / target).exists(), target
+
+
+def test_exercise_cells_are_the_stubs_and_each_is_checked(notebook, path):
+    exercises = {exercise.stub.strip(): exercise.name for exercise in load(path.stem)}
+    cells = code_cells(notebook)
+    found = []
+    for cell, following in zip(cells, cells[1:], strict=False):
+        if "exercise" in cell.metadata.get("tags", []):
+            name = exercises[cell.source.strip()]
+            assert following.source.strip() == f"exercises.{name}.check({name})"
+            found.append(name)
+    assert found == list(exercises.values())
+
+
+def files_below(folder):
+    skip = {".venv", ".git", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", "build"}
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name not in skip]
+        yield from (Path(parent) / name for name in names)
+
+
+@pytest.mark.timeout(600)
+def test_solved_it_runs_within_budget_passes_its_checks_and_leaves_nothing(notebook, path, monkeypatch):
+    monkeypatch.setenv("COURSE_PRESET", "quick")
+    solved = solved_notebook(notebook, load(path.stem))
+    before = {file: file.stat().st_mtime_ns for file in files_below(ROOT)}
+    done = _execute.execute(solved, path.parent)
+    assert done.failure == ""
+    assert {file: file.stat().st_mtime_ns for file in files_below(ROOT)} == before
+    verdicts = [
+        output.data["text/plain"]
+        for cell in code_cells(solved)
+        if re.fullmatch(r"exercises\.\w+\.check\(\w+\)", cell.source.strip())
+        for output in cell.outputs
+        if output.output_type == "execute_result"
+    ]
+    assert len(verdicts) == len(list(load(path.stem)))
+    assert all("correct" in verdict.splitlines()[0].lower() for verdict in verdicts), verdicts
+    assert done.seconds <= notebook.metadata.course.budget_s
+    assert done.peak_bytes <= MAX_BYTES
