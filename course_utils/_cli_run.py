@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from course_utils import _execute, _store, runtime
+from course_utils import _execute, _store
 
 if TYPE_CHECKING:
     import argparse
@@ -27,6 +27,8 @@ def _run(options: argparse.Namespace) -> int:
     import nbformat
     from tqdm.auto import tqdm
 
+    from course_utils import runtime
+
     notebooks = _find(options.notebook)
     if isinstance(notebooks, str):
         print(notebooks, file=sys.stderr)
@@ -36,7 +38,7 @@ def _run(options: argparse.Namespace) -> int:
     failures = []
     print(f"\n{'notebook':32} {'seconds':>8} {'peak memory':>12}  outcome")
     for path in notebooks:
-        notebook = nbformat.read(path, as_version=4)
+        notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat is not annotated
         with tqdm(total=len(notebook.cells), desc=path.stem, unit="cell", leave=False) as progress:
             done = _execute.execute(notebook, path.parent, on_cell=progress.update)
         (BUILD / f"{path.stem}.html").write_text(_to_html(notebook, path.stem), encoding="utf-8")
@@ -54,7 +56,9 @@ def _run(options: argparse.Namespace) -> int:
 
 def _find(names: list[str]) -> list[Path] | str:
     """Find notebooks by path, name or number; a text says what was not found."""
-    root = next((f for f in (Path("notebooks"), _store.data_folder().parent / "notebooks") if f.is_dir()), None)
+    root = next(
+        (f for f in (Path("notebooks"), _store.data_folder().parent / "notebooks") if f.is_dir()), None
+    )
     known = sorted(root.glob("[0-9]*.ipynb")) if root else []
     if not known and not names:
         return "There is no folder 'notebooks' here. Run this in the course's folder, or name the notebooks."
@@ -73,5 +77,6 @@ def _find(names: list[str]) -> list[Path] | str:
 def _to_html(notebook: NotebookNode, title: str) -> str:
     from nbconvert import HTMLExporter
 
-    html, _ = HTMLExporter().from_notebook_node(notebook, resources={"metadata": {"name": title}})
+    exporter = HTMLExporter()  # type: ignore[no-untyped-call]  # nbconvert is not annotated
+    html, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})
     return str(html)

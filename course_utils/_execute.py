@@ -58,11 +58,12 @@ def execute(
 
     failure = ""
     memory = _PeakMemory()
-    client = NotebookClient(
+    client: NotebookClient = NotebookClient(
         notebook,
         timeout=CELL_TIMEOUT,
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
+        store_widget_state=False,  # Progress bars keep their text; their state would need scripts from afar.
         # The kernel talks over loopback to this process alone; its warning about that is for servers.
         extra_arguments=["--IPKernelApp.log_level=ERROR"],
         on_cell_start=lambda **_: memory.watch(client.km),
@@ -96,7 +97,7 @@ def _timing(cell: NotebookNode) -> dict[str, Any]:
 
 
 class _PeakMemory:
-    """Samples a kernel and its children until stopped; where the system keeps a high-water mark, uses that too."""
+    """Sample a kernel and its children until stopped; use the system's high-water mark where it keeps one."""
 
     def __init__(self) -> None:
         self.peak_bytes = 0

@@ -27,7 +27,7 @@ MEND = (
 )
 
 
-def load_osm_graph() -> nx.MultiDiGraph:
+def load_osm_graph() -> nx.MultiDiGraph[int]:
     """Load Cambridge's drivable streets as OpenStreetMap has them, from the saved file or, failing that, a query.
 
     Raises
@@ -76,7 +76,7 @@ def fetch_cambridge_osm() -> Path:
     return target
 
 
-def _read_graphml(path: Path) -> nx.MultiDiGraph:
+def _read_graphml(path: Path) -> nx.MultiDiGraph[int]:
     from xml.etree.ElementTree import ParseError
 
     import networkx as nx

@@ -50,7 +50,7 @@ class RoadNetwork:
         What the source held and the network does not, and why.
     """
 
-    graph: nx.MultiDiGraph
+    graph: nx.MultiDiGraph[int]
     data: Data
     nodes: GeoDataFrame
     streets: GeoDataFrame
@@ -104,14 +104,17 @@ def from_layers(paths: Mapping[str, Path], *, source: str, attribution: str) -> 
 
 
 def from_graph(
-    graph: nx.MultiDiGraph, layers: Mapping[str, GeoDataFrame], *, source: str, attribution: str
+    graph: nx.MultiDiGraph[int], layers: Mapping[str, GeoDataFrame], *, source: str, attribution: str
 ) -> RoadNetwork:
     """Build the network from a street graph in OSMnx's conventions and the layers of `read_map_layers`."""
     import networkx as nx
     import osmnx as ox
 
-    graph = ox.truncate.largest_component(graph, strongly=False)
-    graph = nx.convert_node_labels_to_integers(graph, label_attribute="source_node")
+    graph = nx.MultiDiGraph(
+        nx.convert_node_labels_to_integers(
+            ox.truncate.largest_component(graph, strongly=False), label_attribute="source_node"
+        )
+    )
     nx.set_node_attributes(graph, ox.stats.count_streets_per_node(graph), "street_count")
     crs = layers["boundary"].crs
     projected = ox.convert.graph_to_gdfs(graph, edges=False).to_crs(crs)
@@ -152,7 +155,7 @@ def _read(paths: Mapping[str, Path], layer: str) -> GeoDataFrame:
     return gpd.read_file(paths[f"cambridge/{layer}.geojson"])
 
 
-def _directed_graph(streets: GeoDataFrame) -> nx.MultiDiGraph:
+def _directed_graph(streets: GeoDataFrame) -> nx.MultiDiGraph[int]:
     """Join the segments (projected, metres) at their ends and give each its directions."""
     import networkx as nx
     from shapely import line_merge
@@ -162,7 +165,7 @@ def _directed_graph(streets: GeoDataFrame) -> nx.MultiDiGraph:
     node_of_end, centres = _merge_close(ends)
     lonlat = _to_degrees(centres, streets.crs)
     degrees = geometry.to_crs("EPSG:4326")
-    graph = nx.MultiDiGraph(crs="epsg:4326")
+    graph: nx.MultiDiGraph[int] = nx.MultiDiGraph(crs="epsg:4326")
     graph.add_nodes_from((i, {"x": float(x), "y": float(y)}) for i, (x, y) in enumerate(lonlat))
     columns = zip(streets["Direction"], streets["Street"], streets["MajorRoad"], strict=True)
     for i, (direction, name, major) in enumerate(columns):
@@ -184,7 +187,7 @@ def _directed_graph(streets: GeoDataFrame) -> nx.MultiDiGraph:
 
 
 def _merge_close(points: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Number the clusters of points (P, 2) that lie within the snapping distance; give their centres too."""
+    """Label each point (P, 2) with its cluster within the snapping distance; give the clusters' centres too."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
     from scipy.spatial import cKDTree
@@ -204,7 +207,7 @@ def _to_degrees(points: np.ndarray[Any, Any], crs: object) -> np.ndarray[Any, An
     return np.stack(to_degrees.transform(points[:, 0], points[:, 1]), axis=1)
 
 
-def _corner_name(graph: nx.MultiDiGraph, node: int) -> str:
+def _corner_name(graph: nx.MultiDiGraph[int], node: int) -> str:
     """Name a corner after its streets: "First St & Main St"."""
     names: set[str] = set()
     for *_, name in (*graph.in_edges(node, data="name"), *graph.out_edges(node, data="name")):
@@ -221,8 +224,8 @@ def _nearest_neighbourhood(nodes: GeoDataFrame, neighbourhoods: GeoDataFrame) ->
     return names
 
 
-def _to_data(graph: nx.MultiDiGraph, nodes: GeoDataFrame) -> Data:
-    edges = sorted(graph.edges(data="length"))
+def _to_data(graph: nx.MultiDiGraph[int], nodes: GeoDataFrame) -> Data:
+    edges: list[tuple[int, int, float]] = sorted(graph.edges(data="length"))
     # UTM northings have seven digits before the point; float32 keeps seven in all. Hence a near origin.
     position = np.stack([nodes.geometry.x, nodes.geometry.y], axis=1)
     position -= position.min(axis=0)

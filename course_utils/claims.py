@@ -36,9 +36,11 @@ def claim(text: str, holds: object, shown: str = "", *, real_only: bool = False)
     numbers = f" [{shown}]" if shown else ""
     standins = _store.standins_in_use()
     if real_only and standins:
-        print(f"– {text}{numbers}: said of the real data, not checked on the stand-in ({', '.join(standins)})")  # noqa: T201 (printing is its job)
+        print(
+            f"- {text}{numbers}: said of the real data, not checked on the stand-in ({', '.join(standins)})"
+        )
         return
     if not bool(holds):
         msg = f"This does not hold: {text}{numbers}"
         raise ClaimError(msg)
-    print(f"✓ {text}{numbers}")  # noqa: T201 (printing is its job)
+    print(f"✓ {text}{numbers}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,10 +10,8 @@ import numpy as np
 from course_utils.plotting import category_style, set_title, write_label
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from matplotlib.axes import Axes
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
     from course_utils.datasets import RoadNetwork
 
@@ -26,7 +24,7 @@ def plot_roads(
     network: RoadNetwork,
     *,
     values: ArrayLike | None = None,
-    groups: Sequence[object] | None = None,
+    groups: ArrayLike | None = None,
     label: str = "",
     title: str = "",
     ax: Axes | None = None,
@@ -63,11 +61,11 @@ def plot_roads(
     _check_per_node(network, values, groups)
     ax = ax or plt.subplots(figsize=(8.5, 7))[1]
     network.streets.plot(ax=ax, color=STREET, linewidth=0.7, zorder=2)
-    xy = np.stack([network.nodes.geometry.x, network.nodes.geometry.y], axis=1)
+    x, y = network.nodes.geometry.x, network.nodes.geometry.y
     if groups is not None:
-        _draw_groups(ax, xy, np.asarray(groups), node_size)
+        _draw_groups(ax, np.stack([x, y], axis=1), np.asarray(groups), node_size)
     elif node_size:
-        drawn = ax.scatter(*xy.T, s=node_size, c="C0" if values is None else values, linewidth=0, zorder=3)
+        drawn = ax.scatter(x, y, s=node_size, c="C0" if values is None else values, linewidth=0, zorder=3)
         if values is not None:
             ax.figure.colorbar(drawn, ax=ax, label=label, shrink=0.6, pad=0.01)
     west, south, east, north = bounds or network.streets.buffer(MARGIN).total_bounds
@@ -85,7 +83,7 @@ def add_basemap(
 ) -> Literal["tiles", "layers", "plain"]:
     """Put a map under what is drawn: tiles when asked for and reachable, else the network's own layers.
 
-    It never raises for want of a network; what was drawn is returned, and a failure to get tiles is printed.
+    It never raises for want of a network: it says what it drew, and prints why there are no tiles.
 
     Parameters
     ----------
@@ -136,22 +134,22 @@ def _add_tiles(ax: Axes, network: RoadNetwork, source: object, timeout: float) -
     return True
 
 
-def _check_per_node(
-    network: RoadNetwork, values: ArrayLike | None, groups: Sequence[object] | None
-) -> None:
+def _check_per_node(network: RoadNetwork, values: ArrayLike | None, groups: ArrayLike | None) -> None:
     if values is not None and groups is not None:
         msg = "Give values (a colour scale) or groups (named colours), not both."
         raise ValueError(msg)
     for name, given in (("values", values), ("groups", groups)):
-        if given is not None and np.shape(given) != (len(network.nodes),):
-            msg = f"{name} must be one a node, shape ({len(network.nodes)},); its shape is {np.shape(given)}."
+        shape = None if given is None else np.asarray(given).shape
+        if shape not in {None, (len(network.nodes),)}:
+            msg = f"{name} must be one a node, shape ({len(network.nodes)},); its shape is {shape}."
             raise ValueError(msg)
 
 
-def _draw_groups(ax: Axes, xy: np.ndarray, groups: np.ndarray, node_size: float) -> None:
+def _draw_groups(ax: Axes, xy: NDArray[Any], groups: NDArray[Any], node_size: float) -> None:
     names = np.unique(groups)
     for i, name in enumerate(names):
-        ax.scatter(*xy[groups == name].T, s=1.8 * node_size, linewidth=0, zorder=3, **category_style(i))
+        x, y = xy[groups == name].T
+        ax.scatter(x, y, s=1.8 * node_size, linewidth=0, zorder=3, **category_style(i))
     for name in names:
         members = xy[groups == name]
         # At a member, not at the median itself: that may lie in another group, or in the river.
@@ -166,9 +164,19 @@ def _draw_scale(ax: Axes) -> None:
     x, y = west + 0.02 * (east - west), south + 0.04 * (north - south)
     ax.plot([x, x + length], [y, y], color="black", linewidth=2, solid_capstyle="butt", zorder=5)
     text = f"{length // 1000} km" if length >= 1000 else f"{length} m"  # noqa: PLR2004 (metres in a kilometre)
-    ax.text(x + length / 2, y + 0.012 * (north - south), text, ha="center", va="bottom", fontsize="small", zorder=5)
+    ax.text(
+        x + length / 2,
+        y + 0.012 * (north - south),
+        text,
+        ha="center",
+        va="bottom",
+        fontsize="small",
+        zorder=5,
+    )
 
 
 def _write_attribution(ax: Axes, text: str) -> None:
     """Write the source under the map, where it covers nothing."""
-    ax.text(1, -0.01, text, transform=ax.transAxes, ha="right", va="top", fontsize=7, color="#444444", zorder=7)
+    ax.text(
+        1, -0.01, text, transform=ax.transAxes, ha="right", va="top", fontsize=7, color="#444444", zorder=7
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -31,7 +31,7 @@ def set_title(ax: Axes, title: str, data: HasProvenance) -> None:
     ax.set_title(f"{title} (stand-in)" if data.is_standin else title)
 
 
-def category_style(index: int) -> dict[str, str]:
+def category_style(index: int) -> dict[str, Any]:
     """Give colour and marker of the ``index``-th group: shapes change when the ten colours are used up."""
     return {"color": f"C{index % NUM_COLORS}", "marker": MARKERS[index // NUM_COLORS % len(MARKERS)]}
 
@@ -62,12 +62,16 @@ def plot_history(history: pd.DataFrame, columns: Sequence[str], *, ax: Axes | No
         ax.annotate(
             f" {column} {last[column]:.3g}", (last["epoch"], last[column]), color=f"C{i}", va="center"
         )
-    ax.set(xlabel="epoch", ylabel=columns[0] if len(columns) == 1 else "", xlim=(history["epoch"].iloc[0], None))
+    ax.set(
+        xlabel="epoch", ylabel=columns[0] if len(columns) == 1 else "", xlim=(history["epoch"].iloc[0], None)
+    )
     ax.margins(x=0.2)
     return ax
 
 
-def plot_embedding(points: ArrayLike, groups: Sequence[str], *, ax: Axes | None = None, size: float = 10) -> Axes:
+def plot_embedding(
+    points: ArrayLike, groups: Sequence[str], *, ax: Axes | None = None, size: float = 10
+) -> Axes:
     """Draw points in the plane, each group with its own colour and shape and its name at its middle.
 
     Parameters
@@ -90,7 +94,7 @@ def plot_embedding(points: ArrayLike, groups: Sequence[str], *, ax: Axes | None 
     middles = {}
     for i, name in enumerate(np.unique(names)):
         member = names == name
-        ax.scatter(*xy[member].T, s=size, linewidth=0, alpha=0.8, **category_style(i))
+        ax.scatter(xy[member, 0], xy[member, 1], s=size, linewidth=0, alpha=0.8, **category_style(i))
         middles[name] = np.median(xy[member], axis=0)
     for name, middle in middles.items():
         write_label(ax, str(name), middle)

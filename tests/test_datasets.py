@@ -142,7 +142,11 @@ def layer(features):
         {
             "type": "FeatureCollection",
             "features": [
-                {"type": "Feature", "properties": properties, "geometry": {"type": kind, "coordinates": coordinates}}
+                {
+                    "type": "Feature",
+                    "properties": properties,
+                    "geometry": {"type": kind, "coordinates": coordinates},
+                }
                 for properties, kind, coordinates in features
             ],
         }
@@ -151,7 +155,11 @@ def layer(features):
 
 def street(name, direction, *points, kind="LineString", numbers=(1.0, 2.0), major=None):
     properties = dict(
-        zip(("Street", "Direction", "MajorRoad", "FromNode", "ToNode"), (name, direction, major, *numbers), strict=True)
+        zip(
+            ("Street", "Direction", "MajorRoad", "FromNode", "ToNode"),
+            (name, direction, major, *numbers),
+            strict=True,
+        )
     )
     return properties, kind, points if kind == "LineString" else [list(part) for part in points]
 
@@ -167,7 +175,9 @@ def small_city(tmp_path):
         texts = {
             "TRANS_Centerlines": layer(streets),
             "BOUNDARY_CityBoundary": layer([({}, "Polygon", square)]),
-            "BOUNDARY_CDDNeighborhoods": layer([({"NAME": "West"}, "Polygon", west), ({"NAME": "East"}, "Polygon", east)]),
+            "BOUNDARY_CDDNeighborhoods": layer(
+                [({"NAME": "West"}, "Polygon", west), ({"NAME": "East"}, "Polygon", east)]
+            ),
             "HYDRO_WaterBodies": layer([({"NAME": "Pond"}, "Polygon", west)]),
             "RECREATION_OpenSpace": layer([({"NAME": "Park"}, "Polygon", east)]),
         }
@@ -190,7 +200,12 @@ def names(network):
 
 
 def test_direction_follows_the_drawn_line(small_city):
-    network = small_city(street("Up", "1", A, B), street("Down", "-1", D, C), street("Both", "0", B, C), street("Unmarked", None, A, D))
+    network = small_city(
+        street("Up", "1", A, B),
+        street("Down", "-1", D, C),
+        street("Both", "0", B, C),
+        street("Unmarked", None, A, D),
+    )
     edges = names(network)
     assert ("Up", True) in edges  # "1": from A, south, to B, north
     assert ("Up", False) not in edges
@@ -201,7 +216,9 @@ def test_direction_follows_the_drawn_line(small_city):
 
 
 def test_node_numbers_that_contradict_the_drawing_do_not_count(small_city):
-    network = small_city(street("One", "0", A, B, numbers=(7.0, 8.0)), street("Two", "0", B, C, numbers=(7.0, None)))
+    network = small_city(
+        street("One", "0", A, B, numbers=(7.0, 8.0)), street("Two", "0", B, C, numbers=(7.0, None))
+    )
     assert len(network.nodes) == 3
     assert sorted(network.nodes["street_count"]) == [1, 1, 2]
 
@@ -216,7 +233,9 @@ def test_ends_within_a_metre_meet_and_others_do_not(small_city):
 
 def test_a_street_drawn_in_parts_is_one_segment(small_city):
     middle = (-71.102, 42.3701)
-    network = small_city(street("Parts", "0", (B, middle), (middle, C), kind="MultiLineString"), street("One", "0", A, B))
+    network = small_city(
+        street("Parts", "0", (B, middle), (middle, C), kind="MultiLineString"), street("One", "0", A, B)
+    )
     assert len(network.streets) == 2
     assert len(network.nodes) == 3
 
@@ -259,7 +278,9 @@ def test_without_data_and_network_an_error_if_asked(monkeypatch, tmp_path, how):
 
 
 def test_an_unknown_source_is_an_error_that_names_the_sources():
-    with pytest.raises(ValueError, match="source='google' is unknown; take 'auto', 'city', 'osm' or 'standin'"):
+    with pytest.raises(
+        ValueError, match="source='google' is unknown; take 'auto', 'city', 'osm' or 'standin'"
+    ):
         load_cambridge(source="google")
 
 

@@ -13,7 +13,9 @@ def notebook(*sources):
 
 
 def test_outputs_time_and_memory_of_a_good_notebook(tmp_path):
-    nb = notebook("import os; print(os.getcwd())", "block = bytearray(200 * 2**20); block[::4096] = bytes(51200)")
+    nb = notebook(
+        "import os; print(os.getcwd())", "block = bytearray(200 * 2**20); block[::4096] = bytes(51200)"
+    )
     done = _execute.execute(nb, tmp_path)
     assert done.failure == ""
     assert nb.cells[1].outputs[0].text.strip() == str(tmp_path)
@@ -54,7 +56,10 @@ def test_run_goes_on_after_a_failure_and_names_it(course, capsys):
     source = (course / "notebooks/01_two.ipynb").read_bytes()
     assert main(["run"]) == 1
     captured = capsys.readouterr()
-    assert [line.split()[0] for line in captured.out.splitlines() if line.endswith(("ok", "FAILED"))] == ["00_one", "01_two"]
+    assert [line.split()[0] for line in captured.out.splitlines() if line.endswith(("ok", "FAILED"))] == [
+        "00_one",
+        "01_two",
+    ]
     assert "FAILED: notebooks/01_two.ipynb, cell 3" in captured.err
     assert "ValueError: broken" in captured.err
     assert "broken" in (course / "build/01_two.html").read_text()

@@ -37,7 +37,9 @@ def test_cores_are_those_granted(tmp_path, files, cores):
 
 @pytest.mark.usefixtures("eight_cores")
 def test_the_quota_of_a_group_above_counts_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(_machine, "_own_groups", lambda *_: [tmp_path, tmp_path / "hub", tmp_path / "hub/pod"])
+    monkeypatch.setattr(
+        _machine, "_own_groups", lambda *_: [tmp_path, tmp_path / "hub", tmp_path / "hub/pod"]
+    )
     write(tmp_path / "hub/cpu.max", "200000 100000")
     write(tmp_path / "hub/pod/cpu.max", "max 100000")
     assert _machine.available_cores(tmp_path) == 2
@@ -49,7 +51,9 @@ def test_memory_is_the_limit_where_there_is_one(tmp_path, name):
     assert _machine.memory_limit(tmp_path) == 2**30
 
 
-@pytest.mark.parametrize(("name", "text"), [("memory.max", "max"), ("memory/memory.limit_in_bytes", str(2**63 - 4096))])
+@pytest.mark.parametrize(
+    ("name", "text"), [("memory.max", "max"), ("memory/memory.limit_in_bytes", str(2**63 - 4096))]
+)
 def test_no_limit_means_the_machine(tmp_path, name, text):
     write(tmp_path / name, text)
     assert _machine.memory_limit(tmp_path) == psutil.virtual_memory().total

@@ -113,7 +113,10 @@ def test_a_network_without_layers_gets_a_plain_ground(standin_roads):
 
     bare = dataclasses.replace(
         standin_roads,
-        **{name: getattr(standin_roads, name).iloc[:0] for name in ("water", "parks", "boundary", "neighbourhoods")},
+        **{
+            name: getattr(standin_roads, name).iloc[:0]
+            for name in ("water", "parks", "boundary", "neighbourhoods")
+        },
     )
     assert add_basemap(empty_map(bare), bare) == "plain"
 
@@ -130,7 +133,11 @@ def test_every_group_is_named_and_has_a_style_of_its_own(roads):
     for name in roads.nodes["neighbourhood"].unique():
         assert name in texts(ax)
     drawn = [c for c in ax.collections if len(c.get_offsets()) > 1 and c.get_paths()]
-    styles = {(tuple(c.get_facecolor()[0]), len(c.get_paths()[0].vertices)) for c in drawn if len(c.get_facecolor()) == 1}
+    styles = {
+        (tuple(c.get_facecolor()[0]), len(c.get_paths()[0].vertices))
+        for c in drawn
+        if len(c.get_facecolor()) == 1
+    }
     assert len(styles) >= 13
 
 
@@ -154,7 +161,9 @@ def test_the_map_has_a_scale_and_equal_axes(standin_roads):
 
 @pytest.mark.parametrize("name", ["values", "groups"])
 def test_one_value_a_node_or_an_error(standin_roads, name):
-    with pytest.raises(ValueError, match=rf"{name} must be one a node, shape \({len(standin_roads.nodes)},\)"):
+    with pytest.raises(
+        ValueError, match=rf"{name} must be one a node, shape \({len(standin_roads.nodes)},\)"
+    ):
         plot_roads(standin_roads, **{name: [1, 2, 3]})
 
 

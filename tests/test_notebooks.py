@@ -5,6 +5,7 @@ The run with the exercises as a student meets them is nbval's (pytest collects n
 
 import os
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -70,7 +71,7 @@ def test_the_first_code_cell_sets_the_notebook_up(notebook):
 def test_cells_are_short_and_install_nothing(notebook):
     for cell in code_cells(notebook):
         assert len(cell.source.splitlines()) <= MAX_LINES, cell.source
-        assert not re.search(r"^\s*[!%]", cell.source, flags=re.M)
+        assert not re.search(r"^\s*[!%]", cell.source, flags=re.MULTILINE)
 
 
 def test_links_to_other_notebooks_lead_somewhere(notebook, path):
@@ -84,7 +85,7 @@ def test_exercise_cells_are_the_stubs_and_each_is_checked(notebook, path):
     exercises = {exercise.stub.strip(): exercise.name for exercise in load(path.stem)}
     cells = code_cells(notebook)
     found = []
-    for cell, following in zip(cells, cells[1:], strict=False):
+    for cell, following in pairwise(cells):
         if "exercise" in cell.metadata.get("tags", []):
             name = exercises[cell.source.strip()]
             assert following.source.strip() == f"exercises.{name}.check({name})"

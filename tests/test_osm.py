@@ -108,17 +108,22 @@ def test_the_course_names_itself_and_leaves_the_settings_alone(overpass):
 @pytest.mark.parametrize("status", [429, 504])
 def test_a_busy_server_is_asked_once(overpass, status):
     overpass.status = status
-    with pytest.raises(DatasetUnavailableError, match=rf"the server is busy \(HTTP {status}\); try again in an hour"):
+    with pytest.raises(
+        DatasetUnavailableError, match=rf"the server is busy \(HTTP {status}\); try again in an hour"
+    ):
         _osm.load_osm_graph()
     assert overpass.queries == 1
 
 
 @pytest.mark.parametrize(
-    "answer", [b"<html>Log in</html>", b"[]", b'{"elements": []}', b'{"remark": "runtime error"}', b"\x00\xff"]
+    "answer",
+    [b"<html>Log in</html>", b"[]", b'{"elements": []}', b'{"remark": "runtime error"}', b"\x00\xff"],
 )
 def test_garbage_is_an_error_with_a_mend_and_nothing_is_saved(overpass, tmp_path, answer):
     overpass.answer = answer
-    with pytest.raises(DatasetUnavailableError, match=r"OpenStreetMap could not be asked.*Ask your instructor"):
+    with pytest.raises(
+        DatasetUnavailableError, match=r"OpenStreetMap could not be asked.*Ask your instructor"
+    ):
         _osm.load_osm_graph()
     assert not list(tmp_path.rglob("*.graphml"))
 

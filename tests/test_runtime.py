@@ -17,7 +17,7 @@ def _restore():
 
 
 def draw():
-    return random.random(), np.random.rand(), torch.rand(()).item()
+    return random.random(), np.random.rand(), torch.rand(()).item()  # noqa: NPY002 (what is tested)
 
 
 def test_the_same_seed_gives_the_same_numbers_everywhere():

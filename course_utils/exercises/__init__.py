@@ -46,7 +46,7 @@ class NotebookExercises:
     def _card(self) -> Card:
         rows = [Row(exercise.name, exercise.prompt) for exercise in self]
         rows.append(Row("each has", ".check(answer), .hint(), .solution()"))
-        return Card(f"{len(self)} exercises of {self.notebook}", tuple(rows))
+        return Card(f"Exercises of {self.notebook}", tuple(rows))
 
     def __repr__(self) -> str:
         return repr(self._card())
