@@ -10,7 +10,6 @@ from course_utils import _store
 if TYPE_CHECKING:
     import argparse
 
-FETCHED_BY_DEFAULT = ("cambridge", "cora")
 OSM = "cambridge-osm"
 
 
@@ -21,12 +20,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     status = actions.add_parser("status", help="say where each data set comes from, without downloading")
     status.set_defaults(func=_status)
     fetch = actions.add_parser("fetch", help="download data sets into the cache")
+    registry = _store.registry()
+    usual = [name for name, dataset in registry.items() if not dataset.on_request]
     fetch.add_argument(
         "names",
         nargs="*",
         metavar="NAME",
-        default=FETCHED_BY_DEFAULT,
-        help=f"{', '.join([*_store.registry(), OSM])}; without a name {' and '.join(FETCHED_BY_DEFAULT)}",
+        default=usual,
+        help=f"{', '.join([*registry, OSM])}; without a name {' and '.join(usual)}",
     )
     fetch.set_defaults(func=_fetch)
     verify = actions.add_parser("verify", help="compare the hash of every file that is here")

@@ -44,7 +44,10 @@ class DataFile:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set of `data/registry.toml`; `standin` holds the keys of the files that replace it."""
+    """A data set of `data/registry.toml`; `standin` holds the keys of the files that replace it.
+
+    With `on_request` it is large, no notebook loads it by default, and `data fetch` takes it only by name.
+    """
 
     name: str
     title: str
@@ -54,6 +57,7 @@ class Dataset:
     homepage: str
     files: tuple[DataFile, ...]
     standin: tuple[str, ...]
+    on_request: bool = False
 
 
 @functools.cache

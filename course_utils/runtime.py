@@ -27,9 +27,9 @@ STYLE = {
 
 
 PLACES = {
-    "shared": "real (shared folder)",
-    "cache": "real (cache)",
-    "standin": "not here (asked of the network when loaded; without one, a stand-in)",
+    "shared": "real, from the shared folder",
+    "cache": "real, from the cache",
+    "standin": "not here yet (downloaded when first loaded; without a network, a stand-in)",
 }
 
 
@@ -84,5 +84,9 @@ def _device() -> str:
 
 
 def data_line() -> str:
-    """Say for each data set of the course whether the real one is at hand."""
-    return ", ".join(f"{state.dataset.name} {PLACES[state.origin]}" for state in _store.status())
+    """Say which of the data sets that notebooks load are at hand, and where: "cambridge, cora: real, ..."."""
+    by_place: dict[str, list[str]] = {}
+    for state in _store.status():
+        if not state.dataset.on_request:
+            by_place.setdefault(PLACES[state.origin], []).append(state.dataset.name)
+    return "; ".join(f"{', '.join(names)}: {place}" for place, names in by_place.items())

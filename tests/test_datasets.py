@@ -166,7 +166,7 @@ def street(name, direction, *points, kind="LineString", numbers=(1.0, 2.0), majo
 
 @pytest.fixture
 def small_city(tmp_path):
-    """Return a function that writes the six layers with given streets and builds the network."""
+    """Return a function that writes the five layers with given streets and builds the network."""
     square = [[[-71.11, 42.36], [-71.09, 42.36], [-71.09, 42.38], [-71.11, 42.38], [-71.11, 42.36]]]
     west = [[[-71.11, 42.36], [-71.10, 42.36], [-71.10, 42.38], [-71.11, 42.38], [-71.11, 42.36]]]
     east = [[[-71.10, 42.36], [-71.09, 42.36], [-71.09, 42.38], [-71.10, 42.38], [-71.10, 42.36]]]

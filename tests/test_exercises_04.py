@@ -24,8 +24,8 @@ def solved(name):
 def test_names_that_are_fixed_and_their_order():
     assert [exercise.name for exercise in EXERCISES] == [
         "degree_counts",
-        "walk_pairs",
         "transition_weight",
+        "walk_pairs",
         "kmeans_step",
         "link_auc",
     ]
