@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from course_utils.runtime import preset, seed_everything, setup_notebook
+
+# Threads that wait for each other sleep instead of spinning. Where other programs share the cores, spinning makes
+# PyTorch tens of times slower. OpenMP reads this once, when PyTorch is loaded: hence here, and hence the notebooks
+# import this package first.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __all__ = ["preset", "seed_everything", "setup_notebook"]
 

@@ -32,8 +32,9 @@ def set_title(ax: Axes, title: str, data: HasProvenance) -> None:
 
 
 def category_style(index: int) -> dict[str, Any]:
-    """Give colour and marker of the ``index``-th group: shapes change when the ten colours are used up."""
-    return {"color": f"C{index % NUM_COLORS}", "marker": MARKERS[index // NUM_COLORS % len(MARKERS)]}
+    """Give colour and marker of the ``index``-th group. Neighbours differ in both, and fifty groups in one."""
+    shape = (index + index // NUM_COLORS) % len(MARKERS)
+    return {"color": f"C{index % NUM_COLORS}", "marker": MARKERS[shape]}
 
 
 def plot_history(history: pd.DataFrame, columns: Sequence[str], *, ax: Axes | None = None) -> Axes:

@@ -128,8 +128,17 @@ def test_propagation_matrix_is_what_gcn_conv_multiplies_with(directed, improved,
     conv = GCNConv(15, 15, bias=False, **switches)
     with torch.no_grad():
         conv.lin.weight.copy_(torch.eye(15))
-        expected = conv(torch.eye(15), edge_index)
+        expected = conv(torch.eye(15), edge_index, torch.ones(edge_index.shape[1]))
     torch.testing.assert_close(solved("propagation_matrix")(edge_index, 15, **switches), expected)
+
+
+def test_gcn_conv_ignores_improved_where_no_weights_are_passed(karate):
+    x, edge_index = karate
+    plain, improved = GCNConv(6, 3), GCNConv(6, 3, improved=True)
+    improved.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(improved(x, edge_index), plain(x, edge_index))
+    ones = torch.ones(edge_index.shape[1])
+    assert not torch.allclose(improved(x, edge_index, ones), plain(x, edge_index, ones))
 
 
 def test_conv_model_is_pyg_graph_sage(karate):

@@ -1,5 +1,6 @@
 """The package itself: quick to import, its public names there when asked for."""
 
+import os
 import subprocess
 import sys
 
@@ -38,3 +39,15 @@ def test_a_name_that_is_not_there_is_an_ordinary_error():
         _ = course_utils.setup_notebok
     with pytest.raises(ImportError, match="cannot import name 'setup_notebok'"):
         exec("from course_utils import setup_notebok")
+
+
+def test_threads_that_wait_do_not_spin():
+    """Without this a training is many times slower where others share the cores; set before PyTorch is loaded."""
+    code = "import course_utils, os; print(os.environ['OMP_WAIT_POLICY'])"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "PASSIVE"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment | {"OMP_WAIT_POLICY": "ACTIVE"}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "ACTIVE"  # a user's own choice stays

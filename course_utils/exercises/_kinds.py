@@ -105,7 +105,7 @@ def output_and_parameters(module: nn.Module, inputs: tuple[Any, ...]) -> dict[st
     output = module.eval()(*inputs)
     parameters = list(module.parameters())
     reached = 0
-    if isinstance(output, torch.Tensor) and output.requires_grad:
+    if parameters and isinstance(output, torch.Tensor) and output.requires_grad:
         gradients = torch.autograd.grad(output.sum(), parameters, allow_unused=True)
         reached = sum(gradient is not None for gradient in gradients)
     return {
