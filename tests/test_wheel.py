@@ -31,6 +31,11 @@ def test_the_wheel_brings_its_data(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "COURSE_DATA_DIR"}
     environment |= {"PYTHONPATH": str(tmp_path / "site")}
     done = subprocess.run(
-        [sys.executable, "-c", USE], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", USE],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
