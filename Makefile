@@ -17,7 +17,7 @@ $(VENV)/.complete: pyproject.toml requirements.lock
 	@echo "Setting up $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@start=$$(date +%s); \
-	  $(PY) -m pip install --quiet --constraint requirements.lock --editable '.[dev]' && \
+	  $(PY) -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev]' && \
 	  echo "Set up in $$(( $$(date +%s) - start )) s, $$(du -sh $(VENV) | cut -f1)."
 	@touch $@
 

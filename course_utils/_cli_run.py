@@ -39,7 +39,9 @@ def _run(options: argparse.Namespace) -> int:
     print(f"\n{'notebook':32} {'seconds':>8} {'peak memory':>12}  outcome")
     for path in notebooks:
         notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat is not annotated
-        with tqdm(total=len(notebook.cells), desc=path.stem, unit="cell", leave=False) as progress:
+        with tqdm(
+            total=len(notebook.cells), desc=path.stem, unit="cell", leave=False, disable=None
+        ) as progress:
             done = _execute.execute(notebook, path.parent, on_cell=progress.update)
         (BUILD / f"{path.stem}.html").write_text(_to_html(notebook, path.stem), encoding="utf-8")
         outcome = "ok" if not done.failure else "FAILED"
