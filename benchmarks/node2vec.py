@@ -60,7 +60,7 @@ def register_walker() -> None:
         "random_walk(Tensor rowptr, Tensor col, Tensor seed, int walk_length, float p, float q) -> Tensor"
     )
 
-    def random_walk(  # noqa: PLR0917 - the operator has six
+    def random_walk(
         rowptr: Tensor, col: Tensor, seed: Tensor, walk_length: int, p: float, q: float
     ) -> Tensor:
         return biased_random_walks(rowptr, col, seed, walk_length, p=p, q=q)

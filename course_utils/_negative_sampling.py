@@ -47,7 +47,7 @@ class WalkLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # noqa: PLR0917 - Function.apply takes no keywords
+    def forward(
         ctx: Any,
         weight: Tensor,
         positive: Tensor,

@@ -58,7 +58,7 @@ class Node2Vec(torch.nn.Module):
         `context_size` is below 2 or above `walk_length`, or `p` or `q` is not positive and finite.
     """
 
-    def __init__(  # noqa: PLR0917 - the arguments and their order are PyTorch Geometric's
+    def __init__(
         self,
         edge_index: Tensor,
         embedding_dim: int,

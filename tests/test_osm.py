@@ -144,8 +144,10 @@ def test_without_a_network_it_says_so_at_once(monkeypatch, tmp_path):
         "not xml at all",
         "",
         '<?xml version="1.0"?><graphml xmlns="http://graphml.graphdrawing.org/xmlns"></graphml>',
-        '<?xml version="1.0"?><graphml xmlns="http://graphml.graphdrawing.org/xmlns">'
-        '<graph edgedefault="directed"><node id="0"/><node id="1"/><edge source="0" target="1"/></graph></graphml>',
+        (
+            '<?xml version="1.0"?><graphml xmlns="http://graphml.graphdrawing.org/xmlns"><graph '
+            'edgedefault="directed"><node id="0"/><node id="1"/><edge source="0" target="1"/></graph></graphml>'
+        ),
     ],
     ids=["a web page", "text", "empty", "no graph", "no coordinates"],
 )

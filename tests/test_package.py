@@ -45,9 +45,15 @@ def test_threads_that_wait_do_not_spin():
     """Without this a training is many times slower where others share the cores; set before PyTorch is loaded."""
     code = "import course_utils, os; print(os.environ['OMP_WAIT_POLICY'])"
     environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "PASSIVE"
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment | {"OMP_WAIT_POLICY": "ACTIVE"}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        env=environment | {"OMP_WAIT_POLICY": "ACTIVE"},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.strip() == "ACTIVE"  # a user's own choice stays

@@ -1,0 +1,91 @@
+"""How alike the nodes have become: three measures of over-smoothing.
+
+All of them compute in double precision, so that a signal that has almost died away is still measured.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from torch_geometric.utils import degree, remove_self_loops
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["between_node_share", "dirichlet_energy", "mean_cosine_distance"]
+
+
+def dirichlet_energy(h: Tensor, edge_index: Tensor, *, normalization: Literal["sym"] | None = "sym") -> float:
+    """Add up the squared differences between the signals of linked nodes.
+
+    Cai & Wang 2020, arXiv:2006.13318, definition 1: with d the degree without self-loops,
+    ``E = 1/2 sum_ij ||h_i / sqrt(1 + d_i) - h_j / sqrt(1 + d_j)||^2`` over both directions of each link. This is
+    the energy of the Laplacian that GCN smooths with; it is zero where each row is the same times sqrt(1 + d_i).
+
+    Parameters
+    ----------
+    h
+        Signal (N, d).
+    edge_index
+        Both directions of each link, int64 (2, E). Self-loops are left out.
+    normalization
+        "sym" as above. None leaves the roots away; the energy is then zero where all rows are equal.
+
+    Returns
+    -------
+    float
+        The energy. It grows with the square of the signal: divide by ``h.square().sum()`` to compare layers.
+    """
+    if normalization not in {"sym", None}:
+        msg = f"normalization={normalization!r} is unknown; take 'sym' or None."
+        raise ValueError(msg)
+    h = h.double()
+    (source, target), _ = remove_self_loops(edge_index)
+    if normalization == "sym":
+        h = h / (1 + degree(target, h.size(0), dtype=h.dtype)).sqrt()[:, None]
+    return 0.5 * float((h[source] - h[target]).square().sum())
+
+
+def mean_cosine_distance(h: Tensor) -> float:
+    """Average 1 - cos(h_i, h_j) over all pairs of different nodes.
+
+    Chen et al. 2020, arXiv:1909.03211, call it MAD, with all nodes as targets. Unlike theirs the average keeps
+    pairs at distance zero, since those are what over-smoothing makes. Rows of zeros have no direction and are left
+    out. The cost is that of the signal, not of all pairs.
+
+    Parameters
+    ----------
+    h
+        Signal (N, d).
+
+    Returns
+    -------
+    float
+        0 where all rows point the same way, about 1 where directions are spread evenly; NaN if fewer than two rows
+        are not zero.
+    """
+    h = h.double()
+    length = h.norm(dim=1, keepdim=True)
+    direction = (h / length)[length[:, 0] > 0]
+    count = len(direction)
+    if count < 2:  # noqa: PLR2004 (a pair)
+        return float("nan")
+    # With u the directions and m their mean, the sum over pairs of |u_i - u_j|^2 / 2 is N times that of |u_i - m|^2.
+    return float((direction - direction.mean(dim=0)).square().sum() / (count - 1))
+
+
+def between_node_share(h: Tensor) -> float:
+    """Divide the part of a signal that differs between nodes by the whole: ||h - mean||^2 / ||h||^2.
+
+    Parameters
+    ----------
+    h
+        Signal (N, d). The mean is that of the rows.
+
+    Returns
+    -------
+    float
+        0 where all rows are equal, 1 where they average to zero; NaN if the whole signal is zero.
+    """
+    h = h.double()
+    return float((h - h.mean(dim=0)).square().sum() / h.square().sum())
