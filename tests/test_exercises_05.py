@@ -36,10 +36,10 @@ def propagated(x, edge_index):
 
 def test_names_that_are_fixed_and_their_order():
     assert [exercise.name for exercise in EXERCISES] == [
-        "mean_readout",
         "mean_aggregate",
-        "receptive_field",
+        "mean_readout",
         "gcn_propagate",
+        "receptive_field",
     ]
 
 

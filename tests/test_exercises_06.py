@@ -30,10 +30,10 @@ def karate():
 
 def test_names_and_their_order():
     assert [exercise.name for exercise in EXERCISES] == [
-        "masked_accuracy",
         "edge_homophily",
         "random_split",
         "label_propagation",
+        "masked_accuracy",
     ]
 
 
