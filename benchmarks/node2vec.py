@@ -1,17 +1,22 @@
 """Node2Vec side by side with PyTorch Geometric's class, and what walks and training cost.
 
-Run `python benchmarks/node2vec.py`, or with `--quick` for 2 epochs of the comparison instead of 50.
+Run `python benchmarks/node2vec.py` on a machine with nothing else to do, or with `--quick` to see that it runs.
 PyTorch Geometric's class needs a compiled walker. It gets the course's uniform walker under that name, so
 that both sides walk equally fast and everything else of the class runs as it is published.
+
+PyTorch is loaded here before the package. Its threads then spin while they wait, as they do by default. In the
+notebooks, which load the package first, they sleep.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import platform
 import resource
+import statistics
+import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,9 +75,8 @@ def register_walker() -> None:
     pyg.WITH_PYG_LIB = True
 
 
-def train_pyg(edge_index: Tensor, num_nodes: int, epochs: int) -> float:
+def train_pyg(model: torch.nn.Module, epochs: int) -> float:
     """Train PyTorch Geometric's class and return the last epoch's mean loss."""
-    model = pyg.Node2Vec(edge_index, num_nodes=num_nodes, **RECIPE)
     loader = model.loader(batch_size=128, shuffle=True)
     optimizer = torch.optim.SparseAdam(list(model.parameters()), lr=0.01)
     mean = float("nan")
@@ -88,32 +92,53 @@ def train_pyg(edge_index: Tensor, num_nodes: int, epochs: int) -> float:
     return mean
 
 
+def train_ours(model: Node2Vec, epochs: int) -> float:
+    """Train the course's class and return the last epoch's mean loss."""
+    return train_node2vec(model, epochs=epochs, progress=False, seed=0)["loss"].iloc[-1]
+
+
 def compare(edge_index: Tensor, num_nodes: int, epochs: int) -> Tensor:
     """Print the recipe's cost on both sides and return the course's embeddings."""
-    torch.manual_seed(0)
-    model = Node2Vec(edge_index, num_nodes=num_nodes, **RECIPE)
-    begin = time.perf_counter()
-    ours_loss = train_node2vec(model, epochs=epochs, progress=False, seed=0)["loss"].iloc[-1]
-    ours = time.perf_counter() - begin
-    torch.manual_seed(0)
-    begin = time.perf_counter()
-    theirs_loss = train_pyg(edge_index, num_nodes, epochs)
-    theirs = time.perf_counter() - begin
     print(f"| recipe, {epochs} epochs | seconds | final loss |\n|---|---|---|")
-    print(f"| course_utils | {ours:.1f} | {ours_loss:.4f} |")
-    print(f"| torch_geometric | {theirs:.1f} | {theirs_loss:.4f} |")
-    print(f"| ratio | {theirs / ours:.1f} | {theirs_loss / ours_loss:.4f} |\n")
-    return model().detach()
-
-
-def best_time(run: Callable[[], object], repeats: int) -> float:
-    """Return the shortest of several durations in seconds."""
-    durations = []
-    for _ in range(repeats):
+    seconds, losses, models = {}, {}, {}
+    for name, kind, train in (("course_utils", Node2Vec, train_ours), ("PyG", pyg.Node2Vec, train_pyg)):
+        torch.manual_seed(0)
+        models[name] = kind(edge_index, num_nodes=num_nodes, **RECIPE)
         begin = time.perf_counter()
-        run()
-        durations.append(time.perf_counter() - begin)
-    return min(durations)
+        losses[name] = train(models[name], epochs)
+        seconds[name] = time.perf_counter() - begin
+        print(f"| {name} | {seconds[name]:.1f} | {losses[name]:.4f} |", flush=True)
+    ratios = [values["PyG"] / values["course_utils"] for values in (seconds, losses)]
+    print(f"| ratio | {ratios[0]:.1f} | {ratios[1]:.4f} |\n", flush=True)
+    return models["course_utils"]().detach()
+
+
+def compare_epochs(edge_index: Tensor, num_nodes: int, repeats: int) -> None:
+    """Print the time of an epoch on one thread and on all, medians of runs that take turns."""
+    print("| threads | course_utils, ms per epoch | PyG, ms per epoch | ratio |\n|---|---|---|---|")
+    ours = Node2Vec(edge_index, num_nodes=num_nodes, **RECIPE)
+    theirs = pyg.Node2Vec(edge_index, num_nodes=num_nodes, **RECIPE)
+    available = torch.get_num_threads()
+    for threads in sorted({1, available}):
+        torch.set_num_threads(threads)
+        times = median_times([lambda: train_ours(ours, 5), lambda: train_pyg(theirs, 1)], repeats)
+        epoch = times[0] / 5
+        print(
+            f"| {threads} | {1000 * epoch:.0f} | {1000 * times[1]:.0f} | {times[1] / epoch:.1f} |", flush=True
+        )
+    torch.set_num_threads(available)
+    print()
+
+
+def median_times(runs: list[Callable[[], object]], repeats: int) -> list[float]:
+    """Return the median duration of each run in seconds. They take turns, so that noise meets all alike."""
+    durations: list[list[float]] = [[] for _ in runs]
+    for _ in range(repeats):
+        for run, seconds in zip(runs, durations, strict=True):
+            begin = time.perf_counter()
+            run()
+            seconds.append(time.perf_counter() - begin)
+    return [statistics.median(seconds) for seconds in durations]
 
 
 def grid(side: int) -> Tensor:
@@ -140,49 +165,52 @@ def preferential(num_nodes: int, links: int) -> Tensor:
     return edges[:, edges[0] != edges[1]].unique(dim=1)
 
 
-def compare_walks(graphs: dict[str, Tensor]) -> None:
-    """Print the time of uniform and of biased walks, 10 from each node, 19 steps."""
+def compare_walks(graphs: dict[str, Tensor], repeats: int) -> None:
+    """Print the time of uniform and of biased walks: 10 from each node, 19 steps, preparation included."""
     print("| graph | edges | uniform, ms | p=.5 q=2, ms | ratio | p=q=4, ms | ratio |")
     print("|---|---|---|---|---|---|---|")
     for name, edge_index in graphs.items():
-        uniform, paper, strong = (time_walks(edge_index, p=p, q=q) for p, q in ((1, 1), (0.5, 2), (4, 4)))
+        model = Node2Vec(edge_index, 1, 2, 2)
+        start = torch.arange(model.num_nodes).repeat(10)
+        walk = partial(biased_random_walks, model.rowptr, model.col, start, 19)
+        biases = ((1.0, 1.0), (0.5, 2.0), (4.0, 4.0))
+        rounds = repeats * (1 + 10**5 // start.numel())
+        uniform, paper, strong = median_times([partial(walk, p=p, q=q) for p, q in biases], rounds)
         print(
-            f"| {name} | {edge_index.size(1)} | {uniform:.0f} | {paper:.0f} | {paper / uniform:.2f} "
-            f"| {strong:.0f} | {strong / uniform:.2f} |"
+            f"| {name} | {edge_index.size(1)} | {1000 * uniform:.1f} | {1000 * paper:.1f} "
+            f"| {paper / uniform:.2f} | {1000 * strong:.1f} | {strong / uniform:.2f} |",
+            flush=True,
         )
     print()
 
 
-def time_walks(edge_index: Tensor, *, p: float, q: float) -> float:
-    """Time 10 walks of 19 steps from each node, in milliseconds."""
-    model = Node2Vec(edge_index, 1, 2, 2)
-    start = torch.arange(model.num_nodes).repeat(10)
-    repeats = 20 if model.num_nodes < 10**4 else 2
-    return 1000 * best_time(
-        lambda: biased_random_walks(model.rowptr, model.col, start, 19, p=p, q=q), repeats
-    )
+def peak_memory() -> float:
+    """Return the most memory this process has held, in GiB."""
+    status = Path("/proc/self/status")
+    if status.exists():  # `getrusage` would begin with the peak of the process that started this one
+        return int(status.read_text().partition("VmHWM:")[2].split()[0]) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30
 
 
 def scale(side: int) -> None:
-    """Print one row: an epoch of a lighter recipe on a grid. Runs in a process of its own."""
+    """Print one row: an epoch of a lighter recipe on a grid."""
+    before = peak_memory()
     model = Node2Vec(grid(side), 16, 10, 5, walks_per_node=1, p=0.5, q=2.0, sparse=True)
     begin = time.perf_counter()
     train_node2vec(model, epochs=1, batch_size=2048, progress=False, seed=0)
     seconds = time.perf_counter() - begin
-    # The kernel counts kilobytes on Linux and bytes on macOS.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
-    print(f"| {side**2} | {seconds:.2f} | {1e6 * seconds / side**2:.1f} | {peak:.2f} |", flush=True)
+    print(
+        f"| {side**2} | {seconds:.2f} | {1e6 * seconds / side**2:.1f} | {before:.2f} | {peak_memory():.2f} |"
+    )
 
 
-def compare_sizes() -> None:
-    """Print time and memory against the number of nodes."""
-    print("d=16, walks of 10 nodes, context 5, 1 walk per node, p=.5, q=2, batch 2048, 1 epoch\n")
-    print("| nodes | seconds | microseconds per node | peak memory, GiB |\n|---|---|---|---|", flush=True)
-    context = multiprocessing.get_context("spawn")
-    for side in (32, 100, 316, 1000):
-        process = context.Process(target=scale, args=(side,))
-        process.start()
-        process.join()
+def compare_sizes(sides: tuple[int, ...]) -> None:
+    """Print time and memory against the number of nodes, each size in a process of its own."""
+    print("Grids, d=16, walks of 10 nodes, context 5, 1 walk per node, p=.5, q=2, batch 2048, 1 epoch\n")
+    print("| nodes | seconds | microseconds per node | memory before, GiB | peak memory, GiB |")
+    print("|---|---|---|---|---|", flush=True)
+    for side in sides:
+        subprocess.run([sys.executable, "-W", "ignore", __file__, "--grid", str(side)], check=True)  # noqa: S603 - itself
     print()
 
 
@@ -201,20 +229,26 @@ def quality(embeddings: Tensor, positions: np.ndarray, names: np.ndarray) -> Non
 
 def main() -> None:
     """Print all tables."""
+    quick = "--quick" in sys.argv[1:]
     describe_machine()
     register_walker()
     network = load_cambridge()
     data = network.data
-    print(f"Street graph ({network.source}): {data.num_nodes} nodes, {data.num_edges} edges\n")
-    quick = "--quick" in sys.argv[1:]
-    embeddings = compare(data.edge_index, data.num_nodes, 2 if quick else 50)
-    if not quick:
-        quality(embeddings, data.pos.numpy(), network.nodes["neighbourhood"].to_numpy())
-    compare_walks(
-        {"streets": data.edge_index, "grid": grid(316), "preferential attachment": preferential(20_000, 5)}
-    )
-    compare_sizes()
+    print(f"Street graph ({network.source}): {data.num_nodes} nodes, {data.num_edges} edges\n", flush=True)
+    embeddings = compare(data.edge_index, data.num_nodes, 1 if quick else 50)
+    compare_epochs(data.edge_index, data.num_nodes, 1 if quick else 7)
+    quality(embeddings, data.pos.numpy(), network.nodes["neighbourhood"].to_numpy())
+    graphs = {
+        "streets": data.edge_index,
+        "grid": grid(316),
+        "preferential attachment": preferential(20_000, 5),
+    }
+    compare_walks(graphs, 1 if quick else 5)
+    compare_sizes((32, 100) if quick else (32, 100, 316, 1000))
 
 
 if __name__ == "__main__":
-    main()
+    if "--grid" in sys.argv[1:]:
+        scale(int(sys.argv[-1]))
+    else:
+        main()

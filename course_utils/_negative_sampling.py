@@ -6,17 +6,18 @@ that occur together and lowers that of random pairs. A score is the inner produc
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import logsigmoid, softplus
 
 __all__ = ["WalkLoss", "negative_sampling_loss"]
 
-# Walks scored at a time: what they need stays in a processor's cache.
-BLOCK = 512
+# Numbers in the embeddings of the walks scored at a time: few enough for a cache, enough for several threads.
+BLOCK = 1 << 19
 
 
 def negative_sampling_loss(positive: Tensor, negative: Tensor) -> Tensor:
@@ -41,7 +42,7 @@ class WalkLoss(torch.autograd.Function):
     """`negative_sampling_loss` of all the pairs in windows along walks, with its gradient in closed form.
 
     A window of `context_size` nodes slides along each walk and pairs its first node with each later one.
-    With Z (L, d) the embeddings of a walk and A its first L - context_size + 1 rows, all scores are in the
+    With Z (L, d) the embeddings of a walk and A its first L - context_size + 1 rows, all scores are in a
     band of A Z^T. With G (L, L) the derivative by the scores, that by the embeddings is (G + G^T) Z.
     Each walk is looked up once, and its rows of the gradient are merged once.
     """
@@ -73,31 +74,22 @@ class WalkLoss(torch.autograd.Function):
         Tensor
             The loss, a scalar.
         """
-        loss = weight.new_zeros(())
         nodes = torch.cat([positive.reshape(-1), negative.reshape(-1)])
         # Rows of the gradient are added up in a buffer. One for all nodes of a much larger graph
         # would cost more than sorting the nodes that occur.
         few = sparse and len(weight) > 2 * len(nodes)
-        touched, places = torch.unique(nodes, return_inverse=True) if few else (None, nodes)
+        touched, rows = torch.unique(nodes, return_inverse=True) if few else (None, nodes)
         buffer = weight.new_zeros(len(weight) if touched is None else len(touched), weight.size(1))
-        ends = torch.split(places, [positive.numel(), negative.numel()])
-        for walks, place, sign in ((positive, ends[0], 1.0), (negative, ends[1], -1.0)):
-            num_pairs = len(walks) * (walks.size(1) - context_size + 1) * (context_size - 1)
-            blocks = zip(torch.split(walks, BLOCK), torch.split(place, BLOCK * walks.size(1)), strict=True)
-            for block, rows in blocks:
-                embedded = weight.index_select(0, block.reshape(-1)).view(*block.shape, -1)
-                signed = _scores(embedded, context_size) * sign
-                loss -= logsigmoid(signed).sum() / num_pairs
-                if ctx.needs_input_grad[0]:
-                    slope = signed.neg_().sigmoid_().mul_(-sign / num_pairs)
-                    buffer.index_add_(0, rows, _spread(slope, embedded))
+        target = buffer if ctx.needs_input_grad[0] else None
+        ends = rows.split([positive.numel(), negative.numel()])
+        loss = _add_walks(weight, positive, ends[0].view_as(positive), context_size, 1, target)
+        loss += _add_walks(weight, negative, ends[1].view_as(negative), context_size, -1, target)
         if ctx.needs_input_grad[0]:
             ctx.size, ctx.sparse = weight.shape, sparse
             if sparse and touched is None:
-                occurs = torch.zeros(len(weight), dtype=torch.bool, device=weight.device)
-                occurs.index_fill_(0, nodes, True)
-                touched = occurs.nonzero().view(-1)
-                buffer = buffer.index_select(0, touched)
+                touched = torch.bincount(nodes, minlength=len(weight)).nonzero().view(-1)
+                if len(touched) < len(buffer):
+                    buffer = buffer.index_select(0, touched)
             ctx.save_for_backward(buffer, touched)
         return loss
 
@@ -115,30 +107,40 @@ class WalkLoss(torch.autograd.Function):
         return gradient, None, None, None, None
 
 
-def _scores(embedded: Tensor, context_size: int) -> Tensor:
-    """Score the first node of each window with each later one.
+def _add_walks(
+    weight: Tensor, walks: Tensor, rows: Tensor, context_size: int, sign: int, gradient: Tensor | None
+) -> Tensor:
+    """Return -mean(log sigmoid(sign * score)) of all pairs, and add its derivative to rows of `gradient`."""
+    length, dim = walks.size(1), weight.size(1)
+    num_windows, width = length - context_size + 1, context_size - 1
+    num_pairs = len(walks) * num_windows * width
+    blocks = math.ceil(walks.numel() * dim / BLOCK)
+    # The memory of a block is taken in one piece and used for all: fresh pages at each step cost more
+    # than the arithmetic.
+    shapes = [(length, dim), (length, dim), (num_windows, length), (length, length), (num_windows, width)]
+    sizes = [math.ceil(len(walks) / blocks) * height * breadth for height, breadth in shapes]
+    memory = torch.split(weight.new_empty(sum(sizes)), sizes)
+    parts = [part.view(-1, *shape) for part, shape in zip(memory, shapes, strict=True)]
+    parts[3].zero_()
+    loss = weight.new_zeros(())
+    for block, row in zip(walks.chunk(blocks), rows.chunk(blocks), strict=True):
+        z, derivative, scores, pull, signed = (part[: len(block)] for part in parts)
+        torch.index_select(weight, 0, block.reshape(-1), out=z.view(-1, dim))
+        torch.bmm(z[:, :num_windows], z.transpose(1, 2), out=scores)
+        torch.mul(_band(scores, num_windows, width), -sign, out=signed)
+        loss += softplus(signed).sum()  # -log sigmoid(x) = softplus(-x)
+        if gradient is not None:
+            slope = signed.sigmoid_().mul_(-sign / num_pairs)
+            # Each pair pulls at both its nodes: the band stands in G + G^T twice, mirrored.
+            _band(pull, num_windows, width).copy_(slope)
+            _band(pull.transpose(1, 2), num_windows, width).copy_(slope)
+            torch.bmm(pull, z, out=derivative)
+            gradient.index_add_(0, row.reshape(-1), derivative.view(-1, dim))
+    return loss / num_pairs
 
-    Shapes: (B, L, d) in, (B, num_windows, context_size - 1) out.
-    """
-    firsts = embedded[:, : embedded.size(1) - context_size + 1]
-    scores = torch.bmm(firsts, embedded.transpose(1, 2))  # (B, num_windows, L)
-    # Node j meets node j + k: a band of the scores, seen by skipping one entry more in each row.
-    return _band(scores, firsts.size(1), context_size)
 
-
-def _spread(slope: Tensor, embedded: Tensor) -> Tensor:
-    """Turn the derivative by the scores into that by the embeddings, shape (B * L, d)."""
-    batch, num_windows, width = slope.shape
-    length, dim = embedded.shape[1:]
-    # Each pair pulls at both its nodes: the band stands in G + G^T twice, mirrored.
-    pull = embedded.new_zeros(batch, length, length)
-    _band(pull, num_windows, width + 1).copy_(slope)
-    _band(pull.transpose(1, 2), num_windows, width + 1).copy_(slope)
-    return torch.bmm(pull, embedded).view(-1, dim)
-
-
-def _band(square: Tensor, num_windows: int, context_size: int) -> Tensor:
-    """View the entries (j, j + k), k = 1 ... context_size - 1, of each matrix of a batch."""
+def _band(square: Tensor, num_windows: int, width: int) -> Tensor:
+    """View the entries (j, j + k), k = 1 ... width, of the first rows of each matrix of a batch."""
     batch, row, column = square.stride()
-    shape = (len(square), num_windows, context_size - 1)
-    return square.as_strided(shape, (batch, row + column, column), column)
+    shape = (len(square), num_windows, width)
+    return square.as_strided(shape, (batch, row + column, column), square.storage_offset() + column)

@@ -102,13 +102,21 @@ class Node2Vec(torch.nn.Module):
         self.walk_length = walk_length - 1  # steps, as PyTorch Geometric keeps it
         self.context_size = context_size
         self.walks_per_node = walks_per_node
-        self.p = p
-        self.q = q
         self.num_negative_samples = num_negative_samples
         steps = self.num_nodes * walks_per_node * self.walk_length
         self._walker = Walker(self.rowptr, self.col, p=p, q=q, expected_steps=steps)
         self.embedding = torch.nn.Embedding(self.num_nodes, embedding_dim, sparse=sparse)
         self.reset_parameters()
+
+    @property
+    def p(self) -> float:
+        """Return parameter of the walks. It is fixed when the model is made, as the walker is prepared for it."""
+        return self._walker.p
+
+    @property
+    def q(self) -> float:
+        """In-out parameter of the walks, fixed likewise."""
+        return self._walker.q
 
     def reset_parameters(self) -> None:
         """Draw all embeddings anew from a standard normal distribution."""
@@ -254,7 +262,8 @@ def train_node2vec(
     from tqdm.auto import trange
 
     model.to(device)
-    place = model.embedding.weight.device
+    weight = model.embedding.weight
+    place = weight.device
     # A seed feeds a generator of its own, so that the global one is left as it was.
     generator = torch.default_generator if seed is None else torch.Generator().manual_seed(seed)
     loader = model.loader(batch_size=batch_size, shuffle=True, generator=generator)
@@ -265,9 +274,10 @@ def train_node2vec(
     for epoch in bar:
         losses = []
         for pos_rw, neg_rw in loader:
-            optimizer.zero_grad()
             loss = model.loss(pos_rw.to(place), neg_rw.to(place))
-            loss.backward()  # type: ignore[no-untyped-call]
+            # Unlike `backward` this keeps the mark that no row of a sparse gradient occurs twice,
+            # and the optimiser need not look for such rows.
+            (weight.grad,) = torch.autograd.grad(loss, weight)
             optimizer.step()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
         mean = float(torch.stack(losses).mean())

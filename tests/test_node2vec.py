@@ -92,7 +92,7 @@ def test_samples_are_walks_from_the_batch():
 
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("num_nodes", [24, 10_000])
-@pytest.mark.parametrize("block", [5, 512])
+@pytest.mark.parametrize("block", [300, 1 << 19])
 def test_value_and_gradient_are_those_of_the_formula(sparse, num_nodes, block, monkeypatch):
     monkeypatch.setattr(_negative_sampling, "BLOCK", block)
     model = make_model(num_nodes=num_nodes, sparse=sparse)
@@ -250,3 +250,11 @@ def test_walks_too_short_for_a_window_are_named():
     positive, negative = model.sample(torch.arange(3))
     with pytest.raises(ValueError, match="neg_rw must hold walks in rows of 7 nodes or windows of 4"):
         model.loss(positive, negative[:, :3])
+
+
+def test_p_and_q_are_fixed():
+    model = make_model(p=0.5, q=2.0)
+    for name in ("p", "q"):
+        with pytest.raises(AttributeError, match=f"property '{name}'"):
+            setattr(model, name, 4.0)
+    assert (model.p, model.q) == (0.5, 2.0)

@@ -91,11 +91,11 @@ def test_table_equals_slow_definition(p, q, directed):
         assert total == pytest.approx(table(previous, current), abs=1e-12)
 
 
-@pytest.mark.parametrize("table_degree", [0, 8])
+@pytest.mark.parametrize("kept", [0, 1 << 24])
 @pytest.mark.parametrize("directed", [False, True])
 @pytest.mark.parametrize(("p", "q"), BIASES)
-def test_walks_follow_the_table(p, q, directed, table_degree, monkeypatch):
-    monkeypatch.setattr(_walker, "TABLE_DEGREE", table_degree)
+def test_walks_follow_the_table(p, q, directed, kept, monkeypatch):
+    monkeypatch.setattr(_walker, "MAX_KEPT", kept)
     edges = random_graph(directed=directed)
     start = torch.arange(NUM_NODES).repeat(200)
     generator = torch.Generator().manual_seed(1)
@@ -106,8 +106,8 @@ def test_walks_follow_the_table(p, q, directed, table_degree, monkeypatch):
 @pytest.mark.parametrize("rounds", [0, 4])
 @pytest.mark.parametrize(("p", "q"), [(0.05, 20.0), (1e3, 1e3), (20.0, 0.05), (1e-3, 1e-3), (3.0, 40.0)])
 def test_rejection_is_exact_for_extreme_bias(p, q, rounds, monkeypatch):
-    monkeypatch.setattr(_walker, "TABLE_DEGREE", 0)
-    monkeypatch.setattr(_walker, "PLAIN_ROUNDS", rounds)
+    monkeypatch.setattr(_walker, "MAX_KEPT", 0)
+    monkeypatch.setattr(_walker, "ROUNDS", rounds)
     edges = random_graph(directed=False) + [(0, node) for node in range(40, 100)]
     edges += [(head, tail) for tail, head in edges[-60:]]
     start = torch.arange(100).repeat(40)
