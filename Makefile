@@ -3,9 +3,6 @@ PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 
-# Threads that wait sleep: course_utils/__init__.py says why. Benchmarks import PyTorch before it.
-export OMP_WAIT_POLICY ?= PASSIVE
-
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lint lab bench book lock standins clean
 

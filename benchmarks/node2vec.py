@@ -3,9 +3,6 @@
 Run `python benchmarks/node2vec.py` on a machine with nothing else to do, or with `--quick` to see that it runs.
 PyTorch Geometric's class needs a compiled walker. It gets the course's uniform walker under that name, so
 that both sides walk equally fast and everything else of the class runs as it is published.
-
-PyTorch is loaded here before the package. Its threads then spin while they wait, as they do by default. In the
-notebooks, which load the package first, they sleep.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ that occur together and lowers that of random pairs. A score is the inner produc
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import logsigmoid, softplus
 
-__all__ = ["WalkLoss", "negative_sampling_loss"]
+__all__ = ["WalkLoss", "Workspace", "negative_sampling_loss"]
 
 # Numbers in the embeddings of the walks scored at a time: few enough for a cache, enough for several threads.
 BLOCK = 1 << 19
@@ -38,6 +39,31 @@ def negative_sampling_loss(positive: Tensor, negative: Tensor) -> Tensor:
     return -logsigmoid(positive).mean() - logsigmoid(-negative).mean()
 
 
+class Workspace:
+    """Memory that serves one loss after the other: to get fresh pages at each step doubles its time.
+
+    A copy of it, or what comes out of a file, starts empty.
+    """
+
+    memory: Tensor | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def take(self, shapes: list[tuple[int, ...]], like: Tensor) -> list[Tensor]:
+        """Return tensors of the given shapes, with the type and place of `like` and arbitrary entries."""
+        sizes = [math.prod(shape) for shape in shapes]
+        memory = self.memory
+        if (
+            memory is None
+            or memory.numel() < sum(sizes)
+            or (memory.dtype, memory.device) != (like.dtype, like.device)
+        ):
+            memory = self.memory = like.new_empty(sum(sizes))
+        parts = torch.split(memory[: sum(sizes)], sizes)
+        return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
 class WalkLoss(torch.autograd.Function):
     """`negative_sampling_loss` of all the pairs in windows along walks, with its gradient in closed form.
 
@@ -55,6 +81,7 @@ class WalkLoss(torch.autograd.Function):
         negative: Tensor,
         context_size: int,
         sparse: bool,  # noqa: FBT001 - likewise
+        workspace: Workspace,
     ) -> Tensor:
         """Compute the loss, and the gradient along with it.
 
@@ -68,6 +95,8 @@ class WalkLoss(torch.autograd.Function):
             Number of nodes in a window.
         sparse
             Whether the gradient is a sparse tensor of the rows that occur.
+        workspace
+            Memory for what is computed on the way.
 
         Returns
         -------
@@ -82,8 +111,9 @@ class WalkLoss(torch.autograd.Function):
         buffer = weight.new_zeros(len(weight) if touched is None else len(touched), weight.size(1))
         target = buffer if ctx.needs_input_grad[0] else None
         ends = rows.split([positive.numel(), negative.numel()])
-        loss = _add_walks(weight, positive, ends[0].view_as(positive), context_size, 1, target)
-        loss += _add_walks(weight, negative, ends[1].view_as(negative), context_size, -1, target)
+        add = partial(_add_walks, weight, context_size=context_size, gradient=target, workspace=workspace)
+        loss = add(positive, ends[0].view_as(positive), sign=1)
+        loss += add(negative, ends[1].view_as(negative), sign=-1)
         if ctx.needs_input_grad[0]:
             ctx.size, ctx.sparse = weight.shape, sparse
             if sparse and touched is None:
@@ -104,23 +134,26 @@ class WalkLoss(torch.autograd.Function):
             gradient = torch.sparse_coo_tensor(
                 touched[None], gradient, ctx.size, is_coalesced=True, check_invariants=False
             )
-        return gradient, None, None, None, None
+        return gradient, None, None, None, None, None
 
 
 def _add_walks(
-    weight: Tensor, walks: Tensor, rows: Tensor, context_size: int, sign: int, gradient: Tensor | None
+    weight: Tensor,
+    walks: Tensor,
+    rows: Tensor,
+    *,
+    context_size: int,
+    sign: int,
+    gradient: Tensor | None,
+    workspace: Workspace,
 ) -> Tensor:
     """Return -mean(log sigmoid(sign * score)) of all pairs, and add its derivative to rows of `gradient`."""
     length, dim = walks.size(1), weight.size(1)
     num_windows, width = length - context_size + 1, context_size - 1
     num_pairs = len(walks) * num_windows * width
     blocks = math.ceil(walks.numel() * dim / BLOCK)
-    # The memory of a block is taken in one piece and used for all: fresh pages at each step cost more
-    # than the arithmetic.
     shapes = [(length, dim), (length, dim), (num_windows, length), (length, length), (num_windows, width)]
-    sizes = [math.ceil(len(walks) / blocks) * height * breadth for height, breadth in shapes]
-    memory = torch.split(weight.new_empty(sum(sizes)), sizes)
-    parts = [part.view(-1, *shape) for part, shape in zip(memory, shapes, strict=True)]
+    parts = workspace.take([(math.ceil(len(walks) / blocks), *shape) for shape in shapes], weight)
     parts[3].zero_()
     loss = weight.new_zeros(())
     for block, row in zip(walks.chunk(blocks), rows.chunk(blocks), strict=True):

@@ -15,14 +15,20 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from course_utils._negative_sampling import WalkLoss
+from course_utils._negative_sampling import WalkLoss, Workspace
 from course_utils._walker import Walker
-from course_utils.walks import check_bias
+from course_utils.walks import check_bias, to_csr
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pandas as pd
 
 __all__ = ["Node2Vec", "train_node2vec"]
+
+# Walks that `train_node2vec` draws at a time, and draws per node from which a batch is sure to reach all nodes.
+WALKS = 1 << 15
+REACHED = 10
 
 
 class Node2Vec(torch.nn.Module):
@@ -72,12 +78,10 @@ class Node2Vec(torch.nn.Module):
         sparse: bool = False,  # noqa: FBT001, FBT002 - likewise
     ) -> None:
         super().__init__()
-        sizes = {
-            "embedding_dim": embedding_dim,
-            "walks_per_node": walks_per_node,
-            "num_negative_samples": num_negative_samples,
-        }
-        for name, size in sizes.items():
+        sizes = (embedding_dim, walks_per_node, num_negative_samples)
+        for name, size in zip(
+            ("embedding_dim", "walks_per_node", "num_negative_samples"), sizes, strict=True
+        ):
             if size < 1:
                 msg = f"{name} must be 1 or more, got {size}."
                 raise ValueError(msg)
@@ -93,11 +97,8 @@ class Node2Vec(torch.nn.Module):
             )
             raise ValueError(msg)
         check_bias(p, q)
-        self.num_nodes = _count_nodes(edge_index, num_nodes)
-        keys = (edge_index[0] * self.num_nodes + edge_index[1]).cpu().sort().values  # noqa: PD011 - a tensor
-        counts = torch.bincount(keys // self.num_nodes, minlength=self.num_nodes)
-        self.rowptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        self.col = keys % self.num_nodes
+        self.rowptr, self.col = to_csr(edge_index, num_nodes)
+        self.num_nodes = self.rowptr.numel() - 1
         self.embedding_dim = embedding_dim
         self.walk_length = walk_length - 1  # steps, as PyTorch Geometric keeps it
         self.context_size = context_size
@@ -105,6 +106,7 @@ class Node2Vec(torch.nn.Module):
         self.num_negative_samples = num_negative_samples
         steps = self.num_nodes * walks_per_node * self.walk_length
         self._walker = Walker(self.rowptr, self.col, p=p, q=q, expected_steps=steps)
+        self._workspace = Workspace()
         self.embedding = torch.nn.Embedding(self.num_nodes, embedding_dim, sparse=sparse)
         self.reset_parameters()
 
@@ -185,9 +187,12 @@ class Node2Vec(torch.nn.Module):
                     f"{self.context_size}, got shape {tuple(walks.shape)}: take what `sample` returns."
                 )
                 raise ValueError(msg)
-        weight, sparse = self.embedding.weight, self.embedding.sparse
+        return self._loss(pos_rw, neg_rw, sparse=self.embedding.sparse)
+
+    def _loss(self, pos_rw: Tensor, neg_rw: Tensor, *, sparse: bool) -> Tensor:
+        weight = self.embedding.weight
         loss: Tensor = WalkLoss.apply(  # type: ignore[no-untyped-call]
-            weight, pos_rw, neg_rw, self.context_size, sparse
+            weight, pos_rw, neg_rw, self.context_size, sparse, self._workspace
         )
         return loss
 
@@ -229,18 +234,15 @@ def train_node2vec(
 ) -> pd.DataFrame:
     """Train the embeddings with SparseAdam if the model's gradient is sparse, else with Adam.
 
+    A sparse gradient that no batch leaves without a row is made dense: the two then do the same.
+
     Parameters
     ----------
     model
         The model, trained in place from the embeddings it has.
-    epochs
-        How often walks are drawn from every node.
-    batch_size
-        Start nodes in a step.
-    lr
-        Learning rate.
-    progress
-        Whether to show a progress bar.
+    epochs, batch_size, lr, progress
+        How often walks are drawn from every node, start nodes in a step, learning rate, and whether to show
+        a progress bar.
     seed
         Seed of the order of nodes, the walks and the negatives. The same seed, start embeddings and number
         of threads give the same result to the last bit. Without it the global generator of PyTorch is used.
@@ -261,20 +263,19 @@ def train_node2vec(
     import pandas as pd
     from tqdm.auto import trange
 
-    model.to(device)
-    weight = model.embedding.weight
-    place = weight.device
-    # A seed feeds a generator of its own, so that the global one is left as it was.
+    weight = model.to(device).embedding.weight
     generator = torch.default_generator if seed is None else torch.Generator().manual_seed(seed)
-    loader = model.loader(batch_size=batch_size, shuffle=True, generator=generator)
-    make = torch.optim.SparseAdam if model.embedding.sparse else torch.optim.Adam
-    optimizer = make(list(model.parameters()), lr=lr)
+    # A node misses all of REACHED draws per node with probability exp(-REACHED). Dense Adam is much faster.
+    draws = batch_size * model.walks_per_node * model.num_negative_samples * model.walk_length
+    sparse = model.embedding.sparse and draws < REACHED * model.num_nodes
+    make = torch.optim.SparseAdam if sparse else partial(torch.optim.Adam, fused=True)
+    optimizer = make([weight], lr=lr)
     history = []
     bar = trange(1, epochs + 1, desc="Node2Vec", unit="epoch", disable=not progress)
     for epoch in bar:
         losses = []
-        for pos_rw, neg_rw in loader:
-            loss = model.loss(pos_rw.to(place), neg_rw.to(place))
+        for pos_rw, neg_rw in _draw_epoch(model, batch_size, generator):
+            loss = model._loss(pos_rw.to(weight.device), neg_rw.to(weight.device), sparse=sparse)  # noqa: SLF001
             # Unlike `backward` this keeps the mark that no row of a sparse gradient occurs twice,
             # and the optimiser need not look for such rows.
             (weight.grad,) = torch.autograd.grad(loss, weight)
@@ -289,22 +290,11 @@ def train_node2vec(
     return pd.DataFrame(history, columns=["epoch", "loss"])
 
 
-def _count_nodes(edge_index: Tensor, num_nodes: int | None) -> int:
-    """Check the edges and return the number of nodes."""
-    if not isinstance(edge_index, Tensor) or edge_index.dtype != torch.int64:
-        kind = edge_index.dtype if isinstance(edge_index, Tensor) else type(edge_index).__name__
-        msg = f"edge_index must be a tensor of dtype torch.int64, got {kind}: convert it with .long()."
-        raise TypeError(msg)
-    if edge_index.dim() != 2 or edge_index.size(0) != 2:  # noqa: PLR2004 - source and target of each edge
-        msg = f"edge_index must have shape (2, num_edges), got {tuple(edge_index.shape)}: try .t()."
-        raise ValueError(msg)
-    low, high = (int(edge_index.min()), int(edge_index.max())) if edge_index.numel() else (0, -1)
-    if low < 0:
-        msg = f"edge_index holds node {low}: nodes are numbered from 0. Remove what pads it."
-        raise ValueError(msg)
-    if num_nodes is None:
-        num_nodes = high + 1
-    if num_nodes <= max(high, 0):
-        msg = f"num_nodes is {num_nodes}, but edge_index holds node {high}: give at least {max(high, 0) + 1}."
-        raise ValueError(msg)
-    return num_nodes
+def _draw_epoch(model: Node2Vec, batch_size: int, generator: torch.Generator) -> Iterator[list[Tensor]]:
+    """Yield what a shuffled loader yields, with the walks of many batches drawn at once: they cost far less."""
+    many = batch_size * max(1, WALKS // (batch_size * model.walks_per_node))
+    for nodes in torch.split(torch.randperm(model.num_nodes, generator=generator), many):
+        # Rows of both stand in the order (walk of a node, node).
+        walks = [part.view(-1, len(nodes), part.size(1)) for part in model.sample(nodes, generator=generator)]
+        for first in range(0, len(nodes), batch_size):
+            yield [part[:, first : first + batch_size].flatten(0, 1) for part in walks]

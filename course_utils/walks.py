@@ -1,8 +1,7 @@
 """Second-order random walks on graphs in compressed sparse row (CSR) form.
 
 A graph is given by `rowptr` and `col`: the out-neighbours of node v are `col[rowptr[v]:rowptr[v + 1]]`, in
-ascending order. A multi-edge counts as often as it
-occurs.
+ascending order. A multi-edge counts as often as it occurs. `to_csr` makes both from an `edge_index`.
 
 The bias is that of node2vec (Grover & Leskovec 2016, arXiv:1607.00653, section 3.2.2): a walk that came from
 t to v goes on to x with a weight of 1/p if x = t, 1 if d(t, x) = 1 and 1/q otherwise. On a directed graph
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from course_utils._walker import Walker
 
-__all__ = ["biased_random_walks", "check_bias", "transition_probabilities"]
+__all__ = ["biased_random_walks", "check_bias", "to_csr", "transition_probabilities"]
 
 
 def biased_random_walks(
@@ -120,11 +119,54 @@ def transition_probabilities(
     return weight / weight.sum()
 
 
+def to_csr(edge_index: Tensor, num_nodes: int | None = None) -> tuple[Tensor, Tensor]:
+    """Sort edges into the two arrays that walks need.
+
+    Parameters
+    ----------
+    edge_index
+        Edges, source above target, int64, shape (2, num_edges).
+    num_nodes
+        Number of nodes. By default the largest entry of `edge_index` plus one.
+
+    Returns
+    -------
+    rowptr, col : Tensor
+        Shapes (num_nodes + 1,) and (num_edges,), on the CPU.
+
+    Raises
+    ------
+    TypeError
+        If `edge_index` is not int64.
+    ValueError
+        If it has another shape or a node out of range.
+    """
+    if not isinstance(edge_index, Tensor) or edge_index.dtype != torch.int64:
+        kind = edge_index.dtype if isinstance(edge_index, Tensor) else type(edge_index).__name__
+        msg = f"edge_index must be a tensor of dtype torch.int64, got {kind}: convert it with .long()."
+        raise TypeError(msg)
+    if edge_index.dim() != 2 or edge_index.size(0) != 2:  # noqa: PLR2004 - source and target of each edge
+        msg = f"edge_index must have shape (2, num_edges), got {tuple(edge_index.shape)}: try .t()."
+        raise ValueError(msg)
+    low, high = (int(edge_index.min()), int(edge_index.max())) if edge_index.numel() else (0, -1)
+    if low < 0:
+        msg = f"edge_index holds node {low}: nodes are numbered from 0. Remove what pads it."
+        raise ValueError(msg)
+    if num_nodes is None:
+        num_nodes = high + 1
+    if num_nodes <= max(high, 0):
+        msg = f"num_nodes is {num_nodes}, but edge_index holds node {high}: give at least {max(high, 0) + 1}."
+        raise ValueError(msg)
+    keys = (edge_index[0] * num_nodes + edge_index[1]).cpu().sort().values
+    counts = torch.bincount(keys // num_nodes, minlength=num_nodes)
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)]), keys % num_nodes
+
+
 def _check_csr(rowptr: Tensor, col: Tensor) -> None:
     """Refuse arrays that are no sorted CSR graph. Linear in the number of edges."""
     _check_indices(rowptr, "rowptr")
     _check_indices(col, "col")
-    mend = "Make both from an edge_index: row, col = sort_edge_index(edge_index); rowptr = index2ptr(row, N)."
+    mend = "Make both from an edge_index: rowptr, col = to_csr(edge_index)."
     num_edges = col.numel()
     if rowptr.numel() == 0 or rowptr[0] != 0 or rowptr[-1] != num_edges:
         ends = rowptr[[0, -1]].tolist() if rowptr.numel() else "nothing"

@@ -6,6 +6,7 @@ import copy
 import inspect
 import itertools
 import math
+import pickle
 
 import pytest
 import torch
@@ -13,8 +14,8 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_mutual_info_score
 from torch_geometric.nn.models.node2vec import Node2Vec as PygNode2Vec
 
-from course_utils import _negative_sampling
-from course_utils._negative_sampling import WalkLoss, negative_sampling_loss
+from course_utils import _negative_sampling, node2vec
+from course_utils._negative_sampling import WalkLoss, Workspace, negative_sampling_loss
 from course_utils.node2vec import Node2Vec, train_node2vec
 
 PATH = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
@@ -122,7 +123,9 @@ def test_gradient_in_double_precision():
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(6, 3, dtype=torch.float64, generator=generator).requires_grad_()
     walks = torch.randint(6, (5, 6), generator=generator)
-    assert torch.autograd.gradcheck(lambda w: WalkLoss.apply(w, walks[:3], walks[3:], 4, False), (weight,))
+    assert torch.autograd.gradcheck(
+        lambda w: WalkLoss.apply(w, walks[:3], walks[3:], 4, False, Workspace()), (weight,)
+    )
 
 
 @pytest.mark.parametrize("sparse", [False, True])
@@ -146,12 +149,48 @@ def test_loss_obeys_autograd(sparse):
         assert not model.loss(*walks).requires_grad
 
 
+def test_losses_share_their_memory_without_mixing():
+    model = make_model()
+    walks = model.sample(torch.arange(24))
+    weight = model.embedding.weight
+    first = model.loss(*walks)
+    memory = model._workspace.memory
+    expected = torch.autograd.grad(first, weight, retain_graph=True)[0].clone()
+    model.loss(walks[1], walks[0])  # overwrites what the first left in the workspace
+    assert model._workspace.memory is memory
+    assert torch.equal(torch.autograd.grad(first, weight)[0], expected)
+    model.double()
+    assert model.loss(*walks).dtype == torch.float64
+    copies = [copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
+    for other in copies:
+        assert other._workspace is not model._workspace
+        assert other._workspace.memory is None
+        assert torch.equal(other.loss(*walks), model.loss(*walks))
+
+
+@pytest.mark.parametrize("walks", [1, 40, 1 << 15])
+def test_an_epoch_of_training_draws_what_the_loader_draws(walks, monkeypatch):
+    monkeypatch.setattr(node2vec, "WALKS", walks)
+    model = make_model(walks_per_node=3, num_negative_samples=2)
+    batches = list(node2vec._draw_epoch(model, 5, torch.Generator().manual_seed(0)))
+    loaded = list(model.loader(batch_size=5, shuffle=True))
+    assert [[part.shape for part in batch] for batch in batches] == [[p.shape for p in b] for b in loaded]
+    seen = torch.cat([positive[: len(positive) // 3, 0] for positive, _ in batches])
+    assert sorted(seen.tolist()) == list(range(24))
+    assert seen.tolist() != list(range(24))
+    edges = set(zip(*ring_of_cliques().tolist(), strict=True))
+    for positive, negative in batches:
+        assert torch.equal(positive[:, 0].view(3, -1), positive[: len(positive) // 3, 0].expand(3, -1))
+        assert torch.equal(negative[:, 0].view(2, -1), positive[:, 0].expand(2, -1))
+        assert all(pair in edges for walk in positive.tolist() for pair in itertools.pairwise(walk))
+
+
 def test_saturated_scores_keep_their_gradient():
     weight = torch.tensor([[50.0], [-1.0]], requires_grad=True)
     pair = torch.tensor([[0, 1]])  # score -50
     harmless = torch.tensor([[1, 0]])
     frozen = torch.autograd.grad(formula(weight, pair, harmless), weight)[0]
-    alive = torch.autograd.grad(WalkLoss.apply(weight, pair, harmless, 2, False), weight)[0]
+    alive = torch.autograd.grad(WalkLoss.apply(weight, pair, harmless, 2, False, Workspace()), weight)[0]
     assert frozen.abs().max() < 1e-5
     assert alive.tolist() == [[1.0], [-50.0]]
     score = torch.tensor([-50.0], requires_grad=True)

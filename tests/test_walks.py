@@ -11,7 +11,7 @@ import torch
 from scipy.stats import chi2
 
 from course_utils import _walker
-from course_utils.walks import biased_random_walks, transition_probabilities
+from course_utils.walks import biased_random_walks, to_csr, transition_probabilities
 
 NUM_NODES = 12
 # 110 chi-square tests at this level: a correct sampler fails one of them about once in 1,000 times.
@@ -19,7 +19,7 @@ LEVEL = 1e-5
 BIASES = list(itertools.product((0.25, 0.5, 1.0, 2.0, 4.0), repeat=2))
 
 
-def to_csr(edges, num_nodes):
+def slow_csr(edges, num_nodes):
     """Sort a list of edges into rowptr and col, in plain Python."""
     edges = sorted(edges)
     degree = Counter(tail for tail, _ in edges)
@@ -79,7 +79,7 @@ def chi_square(walks, edges, p, q):
 @pytest.mark.parametrize(("p", "q"), BIASES)
 def test_table_equals_slow_definition(p, q, directed):
     edges = random_graph(directed=directed)
-    rowptr, col = to_csr(edges, NUM_NODES)
+    rowptr, col = slow_csr(edges, NUM_NODES)
     table = slow_table(edges, p, q)
     for previous, current in set(edges):
         got = transition_probabilities(rowptr, col, previous, current, p=p, q=q)
@@ -91,6 +91,14 @@ def test_table_equals_slow_definition(p, q, directed):
         assert total == pytest.approx(table(previous, current), abs=1e-12)
 
 
+def test_csr_is_that_of_plain_python():
+    edges = random_graph(directed=True)  # multi-edges, self-loops, a dead end
+    for num_nodes in (NUM_NODES, NUM_NODES + 3):
+        found = to_csr(torch.tensor(edges).t(), num_nodes)
+        assert all(map(torch.equal, found, slow_csr(edges, num_nodes)))
+    assert to_csr(torch.tensor([[0], [4]]))[0].tolist() == [0, 1, 1, 1, 1, 1]
+
+
 @pytest.mark.parametrize("kept", [0, 1 << 24])
 @pytest.mark.parametrize("directed", [False, True])
 @pytest.mark.parametrize(("p", "q"), BIASES)
@@ -99,7 +107,7 @@ def test_walks_follow_the_table(p, q, directed, kept, monkeypatch):
     edges = random_graph(directed=directed)
     start = torch.arange(NUM_NODES).repeat(200)
     generator = torch.Generator().manual_seed(1)
-    walks = biased_random_walks(*to_csr(edges, NUM_NODES), start, 8, p=p, q=q, generator=generator)
+    walks = biased_random_walks(*slow_csr(edges, NUM_NODES), start, 8, p=p, q=q, generator=generator)
     assert chi_square(walks, edges, p, q) > LEVEL
 
 
@@ -112,12 +120,12 @@ def test_rejection_is_exact_for_extreme_bias(p, q, rounds, monkeypatch):
     edges += [(head, tail) for tail, head in edges[-60:]]
     start = torch.arange(100).repeat(40)
     generator = torch.Generator().manual_seed(2)
-    walks = biased_random_walks(*to_csr(edges, 100), start, 8, p=p, q=q, generator=generator)
+    walks = biased_random_walks(*slow_csr(edges, 100), start, 8, p=p, q=q, generator=generator)
     assert chi_square(walks, edges, p, q) > LEVEL
 
 
 def test_first_step_is_uniform_over_edges():
-    rowptr, col = to_csr([(0, 1), (0, 1), (0, 1), (0, 2)], 3)
+    rowptr, col = slow_csr([(0, 1), (0, 1), (0, 1), (0, 2)], 3)
     walks = biased_random_walks(
         rowptr, col, torch.zeros(40_000, dtype=torch.int64), 1, generator=torch.Generator().manual_seed(0)
     )
@@ -130,26 +138,26 @@ def test_first_step_is_uniform_over_edges():
 def test_paper_setting_turns_back_least_on_a_star_with_a_ring():
     # p=1, q=0.25 on a corner whose other neighbours are far: 1/10, 1/10, 4/10, 4/10.
     edges = [(0, 1), (1, 0), (1, 2), (1, 3), (1, 4), (0, 2)]
-    table = transition_probabilities(*to_csr(edges, 5), 0, 1, p=1.0, q=0.25)
+    table = transition_probabilities(*slow_csr(edges, 5), 0, 1, p=1.0, q=0.25)
     assert table.tolist() == pytest.approx([0.1, 0.1, 0.4, 0.4])
 
 
 def test_direction_of_nearness_is_from_previous_to_candidate():
-    forward = transition_probabilities(*to_csr([(0, 1), (0, 2), (1, 2), (1, 3)], 4), 0, 1, p=1, q=4)
-    backward = transition_probabilities(*to_csr([(0, 1), (2, 0), (1, 2), (1, 3)], 4), 0, 1, p=1, q=4)
+    forward = transition_probabilities(*slow_csr([(0, 1), (0, 2), (1, 2), (1, 3)], 4), 0, 1, p=1, q=4)
+    backward = transition_probabilities(*slow_csr([(0, 1), (2, 0), (1, 2), (1, 3)], 4), 0, 1, p=1, q=4)
     assert forward.tolist() == pytest.approx([0.8, 0.2])
     assert backward.tolist() == pytest.approx([0.5, 0.5])
 
 
 def test_self_loop_makes_current_node_the_previous_one():
     # Once round the loop of node 0: staying is the way back (1/p), all others are neighbours of t.
-    table = transition_probabilities(*to_csr([(0, 0), (0, 1), (0, 2)], 3), 0, 0, p=0.5, q=7)
+    table = transition_probabilities(*slow_csr([(0, 0), (0, 1), (0, 2)], 3), 0, 0, p=0.5, q=7)
     assert table.tolist() == pytest.approx([0.5, 0.25, 0.25])
 
 
 @pytest.mark.parametrize(("p", "q"), [(1, 1), (0.5, 2), (1e3, 1e-3)])
 def test_dead_ends_keep_the_walk(p, q):
-    rowptr, col = to_csr([(0, 1), (1, 2)], 4)
+    rowptr, col = slow_csr([(0, 1), (1, 2)], 4)
     walks = biased_random_walks(rowptr, col, torch.arange(4), 4, p=p, q=q)
     assert walks.tolist() == [[0, 1, 2, 2, 2], [1, 2, 2, 2, 2], [2] * 5, [3] * 5]
     assert transition_probabilities(rowptr, col, 1, 2, p=p, q=q).tolist() == []
@@ -157,7 +165,7 @@ def test_dead_ends_keep_the_walk(p, q):
 
 @pytest.mark.parametrize(("p", "q"), [(1, 1), (0.5, 2)])
 def test_generator_alone_decides(p, q):
-    rowptr, col = to_csr(random_graph(directed=False), NUM_NODES)
+    rowptr, col = slow_csr(random_graph(directed=False), NUM_NODES)
     start = torch.arange(NUM_NODES).repeat(50)
     torch.manual_seed(3)
     state = torch.get_rng_state()
@@ -171,7 +179,7 @@ def test_generator_alone_decides(p, q):
 
 
 def test_shape_dtype_and_empty_inputs():
-    rowptr, col = to_csr(random_graph(directed=False), NUM_NODES)
+    rowptr, col = slow_csr(random_graph(directed=False), NUM_NODES)
     walks = biased_random_walks(rowptr, col, torch.arange(5), 0, p=2.0, q=0.5)
     assert walks.tolist() == [[0], [1], [2], [3], [4]]
     assert biased_random_walks(rowptr, col, rowptr[:0], 3).shape == (0, 4)
@@ -184,7 +192,7 @@ def test_shape_dtype_and_empty_inputs():
 
 def test_walks_are_drawn_alike_in_blocks(monkeypatch):
     monkeypatch.setattr(_walker, "BLOCK", 7)
-    rowptr, col = to_csr(random_graph(directed=False), NUM_NODES)
+    rowptr, col = slow_csr(random_graph(directed=False), NUM_NODES)
     walks = biased_random_walks(rowptr, col, torch.arange(NUM_NODES).repeat(3), 5, p=0.5, q=2)
     assert torch.equal(walks[:, 0], torch.arange(NUM_NODES).repeat(3))
     edges = set(random_graph(directed=False))
@@ -207,7 +215,7 @@ def test_a_hub_with_100000_leaves_is_walked(p, q):
     assert back == pytest.approx(exact, abs=5 * math.sqrt(exact * (1 - exact) / 20_000) + 1 / 20_000)
 
 
-GOOD = to_csr([(0, 1), (0, 2), (1, 0)], 3)
+GOOD = slow_csr([(0, 1), (0, 2), (1, 0)], 3)
 
 
 @pytest.mark.parametrize(
@@ -245,7 +253,7 @@ GOOD = to_csr([(0, 1), (0, 2), (1, 0)], 3)
         (
             {"col": torch.tensor([2, 1, 0])},
             ValueError,
-            "sorted within each row, but in row 0 .*sort_edge_index",
+            "sorted within each row, but in row 0 .*to_csr",
         ),
     ],
 )
