@@ -70,6 +70,43 @@ def plot_history(history: pd.DataFrame, columns: Sequence[str], *, ax: Axes | No
     return ax
 
 
+def plot_bands(table: pd.DataFrame, x: str, y: str, *, by: str | None = None, ax: Axes | None = None) -> Axes:
+    """Draw the mean of `y` against `x` over repeated trials, in a band of one standard deviation either way.
+
+    Parameters
+    ----------
+    table
+        One row a trial, as `course_utils.experiments.run_grid` returns it.
+    x, y
+        Columns with numbers. Trials that failed have no `y` and are left out.
+    by
+        Column whose values have a line each, in the order in which they come, with a legend.
+
+    Raises
+    ------
+    KeyError
+        If a column is missing; the message lists those there are.
+    """
+    missing = {x, y, by} - {None, *table.columns}
+    if missing:
+        msg = f"The table has no column {sorted(map(str, missing))}. It has {list(table.columns)}."
+        raise KeyError(msg)
+    ax = ax or plt.subplots(figsize=(6, 3.6))[1]
+    groups = [("", table)] if by is None else table.groupby(by, sort=False)
+    for i, (name, rows) in enumerate(groups):
+        repeats = rows.groupby(x)[y]
+        mean, spread = repeats.mean(), repeats.std(ddof=0)
+        style = category_style(i)
+        ax.plot(mean.index, mean, linestyle=("-", "--", "-.", ":")[i % 4], label=name, **style)
+        ax.fill_between(
+            mean.index, mean - spread, mean + spread, color=style["color"], alpha=0.2, linewidth=0
+        )
+    ax.set(xlabel=x, ylabel=y)
+    if by is not None:
+        ax.legend(title=by)
+    return ax
+
+
 def plot_embedding(
     points: ArrayLike, groups: Sequence[str], *, ax: Axes | None = None, size: float = 10
 ) -> Axes:

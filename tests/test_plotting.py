@@ -3,7 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from course_utils.plotting import category_style, plot_embedding, plot_history, set_title
+from course_utils.plotting import category_style, plot_bands, plot_embedding, plot_history, set_title
 
 
 @pytest.fixture(autouse=True)
@@ -52,3 +52,33 @@ def test_each_group_of_an_embedding_is_named_at_its_middle():
 def test_an_embedding_that_is_not_in_the_plane_is_an_error(points, groups):
     with pytest.raises(ValueError, match=r"points must be \(N, 2\) with N names"):
         plot_embedding(points, list(groups))
+
+
+def test_bands_show_mean_and_spread_of_the_trials():
+    table = pd.DataFrame(
+        {
+            "depth": [4, 2, 2, 4, 2],
+            "accuracy": [0.5, 0.7, 0.9, 0.7, float("nan")],  # the last trial failed
+            "cure": ["none"] * 5,
+        }
+    )
+    ax = plot_bands(table, "depth", "accuracy")
+    (line,) = ax.lines
+    assert line.get_xdata().tolist() == [2, 4]
+    assert line.get_ydata() == pytest.approx([0.8, 0.6])
+    (band,) = ax.collections
+    corners = band.get_paths()[0].vertices
+    assert corners[:, 1].min() == pytest.approx(0.5)  # 0.6 - 0.1
+    assert corners[:, 1].max() == pytest.approx(0.9)
+    assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_legend()) == ("depth", "accuracy", None)
+
+
+def test_bands_have_a_line_and_a_name_for_each_group():
+    table = pd.DataFrame({"depth": [1, 2] * 2, "accuracy": [1, 2, 3, 4], "cure": ["b", "b", "a", "a"]})
+    ax = plot_bands(table, "depth", "accuracy", by="cure")
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["b", "a"]
+    assert [line.get_ydata().tolist() for line in ax.lines] == [[1, 2], [3, 4]]
+    looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in ax.lines}
+    assert len({look[0] for look in looks}) == len({look[2] for look in looks}) == 2
+    with pytest.raises(KeyError, match=r"no column \['depths'\]\. It has \['depth', 'accuracy', 'cure'\]"):
+        plot_bands(table, "depths", "accuracy")
