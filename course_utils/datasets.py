@@ -5,11 +5,21 @@ from __future__ import annotations
 from typing import Literal
 
 from course_utils import _store, _streets
+from course_utils._builtin import Corpus, load_les_miserables, load_python_docs
 from course_utils._citations import load_cora
 from course_utils._store import DatasetUnavailableError, StandInWarning
 from course_utils._streets import RoadNetwork
 
-__all__ = ["DatasetUnavailableError", "RoadNetwork", "StandInWarning", "load_cambridge", "load_cora"]
+__all__ = [
+    "Corpus",
+    "DatasetUnavailableError",
+    "RoadNetwork",
+    "StandInWarning",
+    "load_cambridge",
+    "load_cora",
+    "load_les_miserables",
+    "load_python_docs",
+]
 
 STANDIN_ATTRIBUTION = "A made-up city, generated for this course"
 
