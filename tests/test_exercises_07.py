@@ -34,8 +34,8 @@ def karate():
 
 def test_names_that_are_fixed_and_their_order():
     assert [exercise.name for exercise in EXERCISES] == [
-        "dirichlet_energy",
         "adjustable_gcn",
+        "dirichlet_energy",
         "propagation_matrix",
         "conv_model",
     ]
