@@ -1,0 +1,79 @@
+"""What holds for notebooks as for tests: no network but loopback; and the limits of each notebook."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import psutil
+import pytest
+from nbval.plugin import IPyNbCell
+
+ROOT = Path(__file__).resolve().parent
+MAX_BYTES = 2**30
+NOT_LOOKED_AT = {".venv", ".git", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", "build"}
+
+# pytest-socket closes the network to this process. Kernels and other child processes are sent to a proxy that is
+# not there; loopback servers of the tests are reached directly.
+for variable in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+    os.environ[variable] = "http://127.0.0.1:9"
+for variable in ("NO_PROXY", "no_proxy"):
+    os.environ[variable] = "127.0.0.1,localhost,::1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _empty_cache():
+    """Whatever a user has cached, the tests see COURSE_DATA_DIR (if set) or the stand-ins."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["COURSE_CACHE_DIR"] = folder
+        yield
+
+
+class Watch:
+    """What a notebook's kernel has used so far, and the project's files as they were before it."""
+
+    def __init__(self):
+        self.files = dict(_files())
+        self.peak_bytes = 0
+        self.cpu_seconds = 0.0
+
+    def look(self, kernel):
+        family = [kernel, *kernel.children(recursive=True)]
+        self.peak_bytes = max(self.peak_bytes, _high_water(kernel), sum(p.memory_info().rss for p in family))
+        self.cpu_seconds = max(self.cpu_seconds, sum(sum(p.cpu_times()[:4]) for p in family))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    if isinstance(item, IPyNbCell) and not hasattr(item.parent, "watch"):
+        item.parent.watch = Watch()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item, nextitem):
+    """Look at the kernel after each cell of a notebook, and judge after the last."""
+    if not isinstance(item, IPyNbCell):
+        return
+    notebook, watch = item.parent, item.parent.watch
+    watch.look(psutil.Process(notebook.kernel.km.provisioner.pid))
+    if nextitem is None or nextitem.parent is not notebook:
+        budget = notebook.nb.metadata.course.budget_s
+        assert watch.cpu_seconds <= budget, f"{watch.cpu_seconds:.0f} s of processor time, budget {budget} s"
+        assert watch.peak_bytes <= MAX_BYTES, f"{watch.peak_bytes / 2**20:.0f} MB of memory"
+        assert dict(_files()) == watch.files, "the notebook leaves files behind, or changes some"
+
+
+def _files():
+    for parent, folders, names in os.walk(ROOT):
+        folders[:] = [name for name in folders if name not in NOT_LOOKED_AT]
+        for name in names:
+            path = Path(parent) / name
+            yield path, path.stat().st_mtime_ns
+
+
+def _high_water(process):
+    """Return the most memory a process has held, in bytes, where Linux keeps it; else 0."""
+    try:
+        status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
