@@ -21,8 +21,8 @@ __all__ = ["WalkLoss", "Workspace", "negative_sampling_loss"]
 BLOCK = 1 << 19
 
 
-def negative_sampling_loss(positive: Tensor, negative: Tensor) -> Tensor:
-    """Compute -mean(log sigmoid(positive)) - mean(log sigmoid(-negative)).
+def negative_sampling_loss(positive: Tensor, negative: Tensor, *, weight: float = 1) -> Tensor:
+    """Compute -mean(log sigmoid(positive)) - weight * mean(log sigmoid(-negative)).
 
     Parameters
     ----------
@@ -30,13 +30,16 @@ def negative_sampling_loss(positive: Tensor, negative: Tensor) -> Tensor:
         Scores of pairs that occur together, any shape.
     negative
         Scores of random pairs, any shape.
+    weight
+        How much the random pairs count. With k of them for each other pair, k gives the sum over them of
+        equation 4, and 1 the mean that Node2Vec takes.
 
     Returns
     -------
     Tensor
         The loss, a scalar. Its gradient does not vanish where the scores are badly wrong.
     """
-    return -logsigmoid(positive).mean() - logsigmoid(-negative).mean()
+    return -logsigmoid(positive).mean() - weight * logsigmoid(-negative).mean()
 
 
 class Workspace:
