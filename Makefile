@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 
+# A notebook stays in one process from its first cell to its last.
+PARALLEL := --numprocesses=2 --dist=loadscope
+
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lint lab bench book lock standins clean
 
@@ -24,8 +27,8 @@ $(VENV)/.complete: pyproject.toml requirements.lock
 run: setup  ## execute the course on whatever data there are and write it as HTML
 	@$(PY) -m course_utils run
 
-test: setup  ## run all tests, the notebooks among them
-	@$(PY) -m pytest
+test: setup  ## run all tests, the notebooks among them, two files at a time
+	@$(PY) -m pytest $(PARALLEL)
 
 lint: setup  ## check style, formatting, types and that notebooks carry no outputs
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy

@@ -48,18 +48,21 @@ def pytest_runtest_setup(item):
         item.parent.watch = Watch()
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown(item, nextitem):
-    """Look at the kernel after each cell of a notebook, and judge after the last."""
+    """Look at the kernel after each cell of a notebook, and judge after the last, when it has been stopped."""
     if not isinstance(item, IPyNbCell):
-        return
+        return (yield)
     notebook, watch = item.parent, item.parent.watch
     watch.look(psutil.Process(notebook.kernel.km.provisioner.pid))
+    yield
     if nextitem is None or nextitem.parent is not notebook:
         budget = notebook.nb.metadata.course.budget_s
         assert watch.cpu_seconds <= budget, f"{watch.cpu_seconds:.0f} s of processor time, budget {budget} s"
         assert watch.peak_bytes <= MAX_BYTES, f"{watch.peak_bytes / 2**20:.0f} MB of memory"
-        assert dict(_files()) == watch.files, "the notebook leaves files behind, or changes some"
+        left = {str(path) for path, _ in set(_files()) ^ set(watch.files.items())}
+        assert not left, f"the notebook leaves or changes files: {left}"
+    return None
 
 
 def _files():
