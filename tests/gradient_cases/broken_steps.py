@@ -1,0 +1,55 @@
+"""Models whose steps are of the wrong size."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from course_utils.gcn import GCN
+from gradient_cases.case import Case, broken, graph, mlp, node_case, row_case
+
+
+@broken("learning_rate_too_high", at="optimizer")
+def rate_of_ten_for_adam():
+    return row_case(mlp(8, 32, 3), lr=10.0)
+
+
+@broken("learning_rate_too_high", at="optimizer")
+def gradient_descent_that_diverges():
+    x = torch.randn(60, 8)
+    y = x @ torch.randn(8, 1)
+    model = nn.Linear(8, 1)
+    return Case(
+        model, lambda m: (m(x) - y).square().mean(), (x, y), torch.optim.SGD(model.parameters(), lr=3.0)
+    )
+
+
+@broken("learning_rate_too_high", at="optimizer")
+def gradient_descent_that_overflows_within_three_steps():
+    case = row_case(mlp(8, 32, 1), lr=1.0)
+    x, y = torch.randn(50, 8), torch.randn(50, 1)
+    case.loss_fn = lambda m: (m(x) - y).square().mean()
+    case.optimizer = torch.optim.SGD(case.model.parameters(), lr=100.0)
+    return case
+
+
+@broken("learning_rate_too_high", at="optimizer")
+def rate_of_one_for_a_gcn():
+    return node_case(graph(), GCN(16, 32, 3), lr=3.0)
+
+
+@broken("learning_rate_too_low", at="optimizer")
+def rate_of_a_billionth():
+    return row_case(mlp(8, 32, 3), lr=1e-9)
+
+
+@broken("learning_rate_too_low", at="optimizer")
+def gradient_descent_that_stands_still():
+    case = node_case(graph())
+    case.optimizer = torch.optim.SGD(case.model.parameters(), lr=1e-7)
+    return case
+
+
+@broken("learning_rate_too_low", at="optimizer")
+def rate_of_zero():
+    return row_case(mlp(8, 32, 3), lr=0.0)
