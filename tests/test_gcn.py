@@ -136,7 +136,7 @@ VARIANTS = [
 ]
 
 
-@pytest.mark.parametrize("kwargs", VARIANTS, ids=str)
+@pytest.mark.parametrize("kwargs", VARIANTS)
 @pytest.mark.parametrize("num_layers", [1, 3])
 def test_every_variant_is_the_same_for_sparse_and_dense_features(edge_index, words, num_layers, kwargs):
     model = make(num_layers, **kwargs)
@@ -409,7 +409,7 @@ def test_drop_edge_normalises_what_is_left_and_keeps_self_loops():
     torch.testing.assert_close(matrix, to_dense_adj(kept, edge_attr=weight)[0].t())
 
 
-@pytest.mark.parametrize("kwargs", [{"conv": SAGEConv}, {"aggr": "mean"}], ids=str)
+@pytest.mark.parametrize("kwargs", [{"conv": SAGEConv}, {"aggr": "mean"}])
 def test_drop_edge_works_with_every_convolution(edge_index, words, kwargs):
     model = make(drop_edge=0.5, **kwargs)
     assert not torch.equal(model(words, edge_index), model(words, edge_index))
