@@ -5,14 +5,19 @@ All of them compute in double precision, so that a signal that has almost died a
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal
 
+import torch
 from torch_geometric.utils import degree, remove_self_loops
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["between_node_share", "dirichlet_energy", "mean_cosine_distance"]
+
+# Columns of a signal of which `dirichlet_energy` takes the differences at a time.
+COLUMNS = 64
 
 
 def dirichlet_energy(h: Tensor, edge_index: Tensor, *, normalization: Literal["sym"] | None = "sym") -> float:
@@ -43,7 +48,9 @@ def dirichlet_energy(h: Tensor, edge_index: Tensor, *, normalization: Literal["s
     (source, target), _ = remove_self_loops(edge_index)
     if normalization == "sym":
         h = h / (1 + degree(target, h.size(0), dtype=h.dtype)).sqrt()[:, None]
-    return 0.5 * float((h[source] - h[target]).square().sum())
+    # A few columns at a time: all of them, once for each edge, could fill a small machine's memory.
+    parts = torch.split(h, COLUMNS, dim=1)
+    return 0.5 * math.fsum(float((part[source] - part[target]).square().sum()) for part in parts)
 
 
 def mean_cosine_distance(h: Tensor) -> float:

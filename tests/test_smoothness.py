@@ -35,6 +35,12 @@ def test_dirichlet_energy_is_the_trace_with_the_laplacian_of_gcn(signal):
     assert dirichlet_energy(signal, EDGE_INDEX) == pytest.approx(expected)
 
 
+def test_energy_of_a_wide_signal_is_that_of_its_columns():
+    wide = torch.randn(5, 150, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    by_column = sum(dirichlet_energy(column, EDGE_INDEX) for column in wide.split(1, dim=1))
+    assert dirichlet_energy(wide, EDGE_INDEX) == pytest.approx(by_column)
+
+
 def test_self_loops_change_no_energy(signal):
     loops = torch.arange(5).expand(2, 5)
     with_loops = torch.cat([EDGE_INDEX, loops], dim=1)
