@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from course_utils.runtime import preset, seed_everything, setup_notebook
 
 # How long PyTorch's threads spin while they wait for each other, before they sleep (GNU OpenMP counts in turns of
-# a loop; this is a few microseconds). Spinning for long, as they do by default, makes PyTorch tens of times slower
+# a loop). Spinning for long, as they do by default, makes PyTorch tens of times slower
 # where other programs share the cores. Sleeping at once halves its speed where none do. OpenMP reads this once, when
 # PyTorch is loaded: hence here, and hence the notebooks import this package first.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")

@@ -166,17 +166,17 @@ class Walker:
     def _reject(self, edge: Tensor, generator: torch.Generator | None) -> Tensor:
         """Choose the edge that follows each edge by rejection."""
         chosen = torch.empty_like(edge)
-        todo = torch.arange(edge.numel(), device=edge.device)
+        waiting = torch.arange(edge.numel(), device=edge.device)
         for _ in range(ROUNDS):
-            following, accepted = self._propose(edge[todo], generator)
-            chosen[todo[accepted]] = following[accepted]
-            todo = todo[~accepted]
-            if todo.numel() == 0:
+            following, accepted = self._propose(edge[waiting], generator)
+            chosen[waiting[accepted]] = following[accepted]
+            waiting = waiting[~accepted]
+            if waiting.numel() == 0:
                 return chosen
-        size = self.degree[self.col[edge[todo]]]
+        size = self.degree[self.col[edge[waiting]]]
         for piece in _pieces(size):
-            own = self._tabulate(edge[todo[piece]], size[piece])
-            chosen[todo[piece]] = self._draw(
+            own = self._tabulate(edge[waiting[piece]], size[piece])
+            chosen[waiting[piece]] = self._draw(
                 own, torch.arange(own.far.numel(), device=edge.device), generator
             )
         return chosen

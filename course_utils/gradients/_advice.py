@@ -105,7 +105,7 @@ ADVICE = {
     ),
     Kind.NON_FINITE_LOSS: Advice(
         "error",
-        "Its gradients are NaN too, and after one step so are the weights.",
+        "A loss that is NaN or inf has gradients of NaN, and after one step so are the weights.",
         "Use a loss that takes logits, `binary_cross_entropy_with_logits(out, y)`, in place of "
         "`log(sigmoid(out))`, and bound what goes into exp.",
         VGAE,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # What is so much weaker than the strongest gradient does not learn while the strongest does. Two layers of
 # attention differ by a hundred at most, five layers of sigmoids by a few thousand.
-VANISHED = 1e-5
+VANISHED = 1e-4
 # Changing a layer by its own size changes a healthy loss by a few times itself at most. Likewise a healthy network
 # puts out about what is put in; if it puts out 300 times as much, and is worse off by far than if it knew nothing,
 # it was begun too large.
@@ -78,7 +78,7 @@ def zero_gradients(first: Look, second: Look, *, ideal: bool, expected: Collecti
         severity: Severity | None = "info" if at_rest and something_learns else None
         for where in group_names(names, first.gradients) if kind is Kind.ZERO_GRADIENT else names:
             gradient = first.gradients.get(where)
-            numbers: dict[str, Any] = {} if gradient is None else {"value": gradient.weight_norm}
+            numbers: dict[str, Any] = {} if gradient is None else {"size": gradient.weight_norm}
             yield found(
                 kind, where, f"The gradient of `{where}` is zero{how}.", severity, gradient=0.0, **numbers
             )
@@ -162,13 +162,15 @@ def sizes(first: Look, second: Look, *, scale: float) -> Iterator[Finding]:
         }
         yield found(Kind.EXPLODING_GRADIENT, where, what, strength=top, loss=first.value, **numbers)
         return
-    weak = [
+    matrices = [name for name, gradient in first.gradients.items() if gradient.parameter.dim() > 1]
+    faint = {
         name
-        for name, gradient in first.gradients.items()
-        if gradient.parameter.dim() > 1
-        and 0 < strengths[name] < VANISHED * top
-        and 0 < later.get(name, 0.0) < VANISHED * top_later
-    ]
+        for name in matrices
+        if 0 < strengths[name] < VANISHED * top and 0 < later.get(name, 0.0) < VANISHED * top_later
+    }
+    # A gradient that vanishes on its way does so for a whole layer. Within one that learns, a parameter may
+    # well count for nothing, such as the targets' part in attention, which nearly cancels in the softmax.
+    weak = [name for name in matrices if faint.issuperset(_of_the_same_layer(name, matrices))]
     if weak:
         where = min(weak, key=strengths.__getitem__)
         what = (
@@ -177,6 +179,12 @@ def sizes(first: Look, second: Look, *, scale: float) -> Iterator[Finding]:
         )
         norms = first.gradients[where].norm
         yield found(Kind.VANISHING_GRADIENT, where, what, gradient_norm=norms, share=strengths[where] / top)
+
+
+def _of_the_same_layer(name: str, names: list[str]) -> list[str]:
+    """Return those of the names that stand in the module that holds a parameter, or below it."""
+    layer = name.rpartition(".")[0]
+    return [other for other in names if layer and other.startswith(f"{layer}.")] or [name]
 
 
 def _source_of_explosion(look: Look, strengths: dict[str, float]) -> str:

@@ -81,7 +81,7 @@ def diagnose(
     optimizer
         The optimizer, if it is to be examined too: whether it holds all parameters, and its learning rate.
     steps
-        How many steps of training to look at. The cost is that of about so many steps, and one or two more.
+        How many steps of training to look at. The cost is that of one step more, and of measuring two of them.
     expected_unused
         Names of parameters or modules that are at rest on purpose; a name covers all that is below it.
 
@@ -114,10 +114,10 @@ def _examine(patient: Patient, *, data: Any, steps: int, expected: Collection[st
     tensors = named_tensors(data) if data is not None else _given(first)
     yield from look_at_tensors(tensors, scale=False)
     yield from _signs.targets(first)
-    if first.error is not None or not (isinstance(first.loss, Tensor) or hasattr(first.loss, "__float__")):
-        yield from _signs.crash(first)
-        return
-    if isinstance(first.loss, Tensor) and first.loss.numel() != 1:
+    is_number = (
+        first.loss.numel() == 1 if isinstance(first.loss, Tensor) else hasattr(first.loss, "__float__")
+    )
+    if first.error is not None or not is_number:
         yield from _signs.crash(first)
         return
     if not (isinstance(first.loss, Tensor) and first.loss.grad_fn is not None):

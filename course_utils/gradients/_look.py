@@ -24,6 +24,8 @@ from course_utils.gradients._trace import Call, Trace
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from course_utils.gradients._trace import Measured
+
 
 @dataclass(frozen=True)
 class Gradient:
@@ -92,6 +94,7 @@ class Patient:
         self.model, self.loss_fn, self.optimizer = model, loss_fn, optimizer
         self.snapshot = Snapshot(model, loss_fn, optimizer)
         self.rng = get_rng_state()
+        self.measured: Measured = {}
         self.registered = dict(model.named_parameters())
         self.hidden = {id(tensor): name for name, tensor in walk_parameters(model)}
         self.modules = {name: module for name, module in walk_modules(model) if name}
@@ -108,7 +111,7 @@ class Patient:
         """
         set_rng_state(self.rng)
         look = Look()
-        trace = Trace(self.model)
+        trace = Trace(self.model, self.measured)
         try:
             with warnings.catch_warnings(record=True) as caught, trace if measures else nullcontext():
                 warnings.simplefilter("always")

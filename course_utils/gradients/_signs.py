@@ -75,7 +75,7 @@ def detached(look: Look, patient: Patient) -> Iterator[Finding]:
     else:
         trainable = [name for name, parameter in patient.registered.items() if parameter.requires_grad]
         if not trainable:
-            what, mend = "All parameters are frozen, so the loss depends on none that may change.", None
+            what = "All parameters are frozen, so the loss depends on none that may change."
             mend = "Thaw what should learn: `model.requires_grad_(True)`."
             yield found(Kind.DETACHED_LOSS, "loss", what, remedy=mend)
         elif not torch.is_grad_enabled():

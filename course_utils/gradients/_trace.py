@@ -80,22 +80,35 @@ class Call:
     trainable: bool  # whether the module or one inside it has a parameter that asks for a gradient
     inputs: list[Signal]
     outputs: list[Signal]
-    raw: list[ColumnSizes]  # column sizes of inputs that come straight from the data
+    raw: list[ColumnSizes]  # in the first trace: column sizes of inputs that come straight from the data
     nodes_in: list[Node]
     nodes_out: list[Node]
     needs_grad: bool  # whether an output depends on something that asks for a gradient
 
 
-class Trace:
-    """Hooks on all modules of a model, those hidden in lists too, while the context lasts."""
+# By identity and version of a tensor; the tensor itself is kept so that no other gets its identity.
+Measured = dict[tuple[int, int], tuple[Tensor, Signal, ColumnSizes | None]]
 
-    def __init__(self, model: nn.Module) -> None:
+
+class Trace:
+    """Hooks on all modules of a model, those hidden in lists too, while the context lasts.
+
+    Parameters
+    ----------
+    model
+        The model.
+    measured
+        What is known of the data already, from other traces; this one adds to it.
+    """
+
+    def __init__(self, model: nn.Module, measured: Measured) -> None:
         self.model = model
         self.calls: list[Call] = []
         self.open: list[str] = []  # entered and not left: after an exception, where it was raised
         self.arguments: dict[str, Any] = {}  # of the first call of the model itself
         self.inputs: dict[int, Tensor] = {}  # leaves given to a module that are no parameters
-        self._measured: dict[tuple[int, int], tuple[Tensor, Signal, ColumnSizes | None]] = {}
+        self._measured = measured
+        self._is_first = not measured
         self._handles: list[RemovableHandle] = []
         self._before: list[tuple[list[Signal], list[ColumnSizes], list[Node]]] = []
 
@@ -118,7 +131,8 @@ class Trace:
             return Signal.of(tensor), None
         key = id(tensor), tensor._version  # noqa: SLF001 (PyTorch has no public way to see a change in place)
         if key not in self._measured:
-            sizes = column_sizes(tensor) if tensor.dim() == 2 else None  # noqa: PLR2004 (a matrix)
+            wanted = self._is_first and tensor.dim() == 2  # noqa: PLR2004 (a matrix)
+            sizes = column_sizes(tensor) if wanted else None
             self._measured[key] = (tensor, Signal.of(tensor), sizes)
         return self._measured[key][1:]
 

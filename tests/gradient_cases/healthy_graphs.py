@@ -297,5 +297,23 @@ def signed_edge_features():
 
 
 @healthy
+def trained_attention_with_edge_features():
+    """The targets' part of its attention nearly cancels in the softmax; the layer learns all the same."""
+    data = graph(num_classes=2)
+    data.edge_attr = torch.randn(data.num_edges, 2)
+
+    class Edges(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.edges, self.head = nn.Linear(2, 4), nn.Linear(16, 2)
+            self.conv = GATConv(data.num_features, 16, edge_dim=4)
+
+        def forward(self, x, edge_index):
+            return self.head(self.conv(x, edge_index, self.edges(data.edge_attr)).relu())
+
+    return train(node_case(data, Edges()), 100)
+
+
+@healthy
 def weighted_graph_convolution():
     return node_case(graph(), GNN(conv=GraphConv))
