@@ -27,6 +27,12 @@ $(VENV)/.complete: pyproject.toml requirements.lock
 run: setup  ## execute the course on whatever data there are and write it as HTML
 	@$(PY) -m course_utils run
 
+# The notebooks with their outputs, for the slides and the book.
+PACKAGE  := $(wildcard course_utils/*.py course_utils/*/*.py)
+EXECUTED := $(patsubst notebooks/%,build/executed/%,$(wildcard notebooks/*.ipynb))
+build/executed/%.ipynb: notebooks/%.ipynb $(PACKAGE) | $(VENV)/.complete
+	@$(PY) -m course_utils run $<
+
 test: setup  ## run all tests, the notebooks among them, two files at a time
 	@$(PY) -m pytest $(PARALLEL)
 

@@ -1,4 +1,4 @@
-"""``python -m course_utils run``: execute notebooks, in order, and write them as HTML."""
+"""``python -m course_utils run``: execute notebooks, in order, and write them with their outputs and as HTML."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 BUILD = Path("build")
+EXECUTED = BUILD / "executed"  # What the slides and the book are made from.
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -33,7 +34,7 @@ def _run(options: argparse.Namespace) -> int:
     if isinstance(notebooks, str):
         print(notebooks, file=sys.stderr)
         return 2
-    BUILD.mkdir(exist_ok=True)
+    EXECUTED.mkdir(parents=True, exist_ok=True)
     print(f"Data: {runtime.data_line()}.")
     failures = []
     print(f"\n{'notebook':32} {'seconds':>8} {'peak memory':>12}  outcome")
@@ -48,6 +49,8 @@ def _run(options: argparse.Namespace) -> int:
         print(f"{path.stem:32} {done.seconds:8.1f} {done.peak_bytes / 2**20:9.0f} MB  {outcome}", flush=True)
         if done.failure:
             failures.append(f"{path}, {done.failure}")
+        else:
+            nbformat.write(notebook, EXECUTED / path.name)  # type: ignore[no-untyped-call]  # as above
     print(f"\nThe executed course: {(BUILD / f'{notebooks[0].stem}.html').resolve().as_uri()}")
     if len(notebooks) > 1:
         print(f"and {len(notebooks) - 1} more in {BUILD.resolve()}")

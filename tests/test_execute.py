@@ -64,6 +64,7 @@ def test_run_goes_on_after_a_failure_and_names_it(course, capsys):
     assert "ValueError: broken" in captured.err
     assert "broken" in (course / "build/01_two.html").read_text()
     assert (course / "notebooks/01_two.ipynb").read_bytes() == source
+    assert [path.name for path in (course / "build/executed").iterdir()] == ["00_one.ipynb"]
 
 
 @pytest.mark.parametrize("name", ["00", "00_one", "notebooks/00_one.ipynb"])
