@@ -56,8 +56,14 @@ def execute(
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-    failure = ""
+    failure, started = "", 0
     memory = _PeakMemory()
+
+    def on_start(cell_index: int, **_: object) -> None:
+        nonlocal started
+        started = cell_index
+        memory.watch(client.km)
+
     client: NotebookClient = NotebookClient(
         notebook,
         timeout=CELL_TIMEOUT,
@@ -66,34 +72,28 @@ def execute(
         store_widget_state=False,  # Progress bars keep their text; their state would need scripts from afar.
         # The kernel talks over loopback to this process alone; its warning about that is for servers.
         extra_arguments=["--IPKernelApp.log_level=ERROR"],
-        on_cell_start=lambda **_: memory.watch(client.km),
+        on_cell_start=on_start,
         on_cell_complete=lambda **_: on_cell(),
     )
     start = time.perf_counter()
     try:
         client.execute()
     except CellExecutionError as error:
-        failure = f"{_where(notebook)}: {error.ename}: {error.evalue}"
+        failure = f"{_where(notebook, started)}: {error.ename}: {error.evalue}"
     except CellTimeoutError:
-        failure = f"{_where(notebook)}: took longer than {CELL_TIMEOUT} s"
+        failure = f"{_where(notebook, started)}: took longer than {CELL_TIMEOUT} s"
     except DeadKernelError:
-        failure = f"{_where(notebook)}: the kernel died (out of memory?)"
+        failure = f"{_where(notebook, started)}: the kernel died (out of memory?)"
     finally:
         memory.stop()
     return Execution(notebook, time.perf_counter() - start, memory.peak_bytes, failure)
 
 
-def _where(notebook: NotebookNode) -> str:
-    """Name the last cell that was started, counted from 1 as a reader counts, and its first line."""
-    started = [i for i, cell in enumerate(notebook.cells) if "iopub.execute_input" in _timing(cell)]
-    cell = notebook.cells[started[-1]]
-    first_line = next((line for line in cell.source.splitlines() if line.strip()), "")
-    return f"cell {started[-1] + 1} ({first_line.strip()[:60]!r})"
-
-
-def _timing(cell: NotebookNode) -> dict[str, Any]:
-    timing: dict[str, Any] = cell.metadata.get("execution", {})
-    return timing
+def _where(notebook: NotebookNode, index: int) -> str:
+    """Name a cell, counted from 1 as a reader counts, and its first line."""
+    lines = notebook.cells[index].source.splitlines()
+    first_line = next((line for line in lines if line.strip()), "")
+    return f"cell {index + 1} ({first_line.strip()[:60]!r})"
 
 
 class _PeakMemory:
