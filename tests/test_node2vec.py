@@ -240,6 +240,24 @@ def test_training_is_reproducible_and_leaves_the_global_generator(sparse):
     assert history["loss"].iloc[-1] < history["loss"].iloc[0]
 
 
+def test_where_batches_reach_every_node_dense_steps_equal_sparse_ones(monkeypatch):
+    model = make_model(sparse=True)  # 24 nodes, 504 draws a batch
+    twin = copy.deepcopy(model)
+    optimizers = []
+    for each, draws_per_node in ((model, node2vec.REACHED), (twin, float("inf"))):
+        monkeypatch.setattr(node2vec, "REACHED", draws_per_node)
+        for name in ("Adam", "SparseAdam"):
+            kind = getattr(torch.optim, name)
+            monkeypatch.setattr(
+                torch.optim, name, lambda *a, kind=kind, **k: optimizers.append(kind) or kind(*a, **k)
+            )
+        train_node2vec(each, epochs=5, batch_size=24, progress=False, seed=1)
+        monkeypatch.undo()
+    assert optimizers == [torch.optim.Adam, torch.optim.SparseAdam]
+    # They differ in where they add Adam's epsilon; the embeddings have moved by about 0.05.
+    torch.testing.assert_close(model(), twin(), rtol=0.0, atol=2e-4)
+
+
 def test_embeddings_find_the_cliques():
     model = make_model(walks_per_node=10, sparse=True)
     train_node2vec(model, epochs=60, lr=0.05, progress=False, seed=0)
