@@ -1,4 +1,4 @@
-"""Execute notebooks: time, peak memory, and where a cell failed."""
+"""Execute notebooks: time, processor time, peak memory, and where a cell failed."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ class Execution:
         The notebook with the outputs of the cells that were reached.
     seconds
         Wall-clock time, the kernel's start included.
+    cpu_seconds
+        Processor time of the kernel and its children.
     peak_bytes
         Most resident memory of the kernel and its children.
     failure
@@ -35,6 +37,7 @@ class Execution:
 
     notebook: NotebookNode
     seconds: float
+    cpu_seconds: float
     peak_bytes: int
     failure: str
 
@@ -57,12 +60,12 @@ def execute(
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     failure, started = "", 0
-    memory = _PeakMemory()
+    usage = _Usage()
 
     def on_start(cell_index: int, **_: object) -> None:
         nonlocal started
         started = cell_index
-        memory.watch(client.km)
+        usage.watch(client.km)
 
     client: NotebookClient = NotebookClient(
         notebook,
@@ -85,8 +88,9 @@ def execute(
     except DeadKernelError:
         failure = f"{_where(notebook, started)}: the kernel died (out of memory?)"
     finally:
-        memory.stop()
-    return Execution(notebook, time.perf_counter() - start, memory.peak_bytes, failure)
+        usage.stop()
+    seconds = time.perf_counter() - start
+    return Execution(notebook, seconds, usage.cpu_seconds, usage.peak_bytes, failure)
 
 
 def _where(notebook: NotebookNode, index: int) -> str:
@@ -96,10 +100,11 @@ def _where(notebook: NotebookNode, index: int) -> str:
     return f"cell {index + 1} ({first_line.strip()[:60]!r})"
 
 
-class _PeakMemory:
+class _Usage:
     """Sample a kernel and its children until stopped; use the system's high-water mark where it keeps one."""
 
     def __init__(self) -> None:
+        self.cpu_seconds = 0.0
         self.peak_bytes = 0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -123,6 +128,7 @@ class _PeakMemory:
             kernel = psutil.Process(pid)
             while not self._stop.wait(SAMPLE_SECONDS):
                 family = [kernel, *kernel.children(recursive=True)]
+                self.cpu_seconds = max(self.cpu_seconds, sum(sum(p.cpu_times()[:4]) for p in family))
                 self.peak_bytes = max(
                     self.peak_bytes, _high_water(pid), sum(p.memory_info().rss for p in family)
                 )

@@ -20,6 +20,7 @@ def test_outputs_time_and_memory_of_a_good_notebook(tmp_path):
     assert done.failure == ""
     assert nb.cells[1].outputs[0].text.strip() == str(tmp_path)
     assert 0 < done.seconds < 60
+    assert 0 < done.cpu_seconds < 60
     assert 200 * 2**20 < done.peak_bytes < 600 * 2**20
 
 
