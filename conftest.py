@@ -1,4 +1,4 @@
-"""What holds for notebooks as for tests: no network but loopback; and the limits of each notebook."""
+"""What holds for notebooks as for tests: no network but loopback, a share of the cores, and limits."""
 
 import os
 import tempfile
@@ -18,6 +18,14 @@ for variable in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
     os.environ[variable] = "http://127.0.0.1:9"
 for variable in ("NO_PROXY", "no_proxy"):
     os.environ[variable] = "127.0.0.1,localhost,::1"
+
+# Processes that test side by side get a share of the cores each. Threads of two that spin on the same cores take
+# several times as long.
+worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+if worker and hasattr(os, "sched_setaffinity"):
+    own = sorted(os.sched_getaffinity(0))[int(worker[2:]) :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])]
+    if own:
+        os.sched_setaffinity(0, own)
 
 
 @pytest.fixture(scope="session", autouse=True)
