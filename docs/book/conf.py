@@ -1,4 +1,4 @@
-"""Sphinx configuration of the book. `build.py` lays the pages out beside a copy of this file."""
+"""Sphinx configuration of the book. `make_book.py` lays the pages out beside a copy of this file."""
 
 from __future__ import annotations
 
@@ -31,6 +31,9 @@ default_role = "code"  # In docstrings `name` is code.
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
 autodoc_member_order = "bysource"
+add_module_names = False
+python_use_unqualified_type_names = True
+toc_object_entries_show_parents = "hide"
 napoleon_google_docstring = False
 napoleon_use_ivar = True
 
@@ -42,10 +45,14 @@ html_theme = "pydata_sphinx_theme"
 html_title = project
 html_static_path = ["_static"]
 html_css_files = ["style.css"]
+html_js_files = ["formulas.js"]
+html_favicon = "_static/favicon.svg"
+html_context = {"default_mode": "auto"}
 html_copy_source = False
 html_show_sphinx = False
 html_sidebars = {"index": []}
 html_theme_options = {
+    "logo": {"text": "Graph ML"},
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
     "search_bar_text": "Search the course ...",
@@ -60,6 +67,8 @@ def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", _keep_bars)
 
 
-def _keep_bars(_app: Sphinx, _what: str, _name: str, _obj: object, _options: object, lines: list[str]) -> None:
+def _keep_bars(
+    _app: Sphinx, _what: str, _name: str, _obj: object, _options: object, lines: list[str]
+) -> None:
     """Let the bars of a norm, |x|, be bars, and not a substitution of reStructuredText; leave code alone."""
     lines[:] = [re.sub(r"(`[^`]*`)|\|", lambda found: found[1] or r"\|", line) for line in lines]

@@ -1,7 +1,7 @@
 """Build the course as a web site: the executed notebooks, the guides, and the reference of the helper package.
 
-The pages are laid out as in the repository, so that their links to each other hold, and Sphinx makes the site of them.
-Neither step uses the network, and neither does the site. A warning fails the build.
+The pages are laid out as in the repository, so that their links to each other hold, and Sphinx makes the site of
+them. Neither step uses the network, and neither does the site. A warning fails the build.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import nbformat
 
+from course_utils._html import copy_mathjax
+
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
@@ -24,7 +26,7 @@ ROOT = HERE.parent.parent
 VIEW = "application/vnd.jupyter.widget-view+json"
 TITLE = re.compile(r"# (.+)")
 CAPTION = re.compile(r"\*(?!\*)(.+?)(?<!\*)\*(?!\*)", flags=re.DOTALL)  # a paragraph in italics
-MATHJAX = ("tex-chtml.js", "output/chtml/fonts", "input/tex/extensions")
+NO_EXTRA = "The book needs the extra `book`: pip install -e '.[book]'"
 
 
 def main() -> int:
@@ -34,14 +36,13 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "build/book", help="where the site goes")
     options = parser.parse_args()
     if find_spec("sphinx") is None:
-        sys.exit("The book needs the extra `book`: pip install -e '.[book]'")
+        sys.exit(NO_EXTRA)
     from sphinx.cmd.build import build_main
 
     pages = options.out.with_name(f"{options.out.name}-pages")
     lay_out(options.executed, pages)
-    shutil.rmtree(options.out, ignore_errors=True)
-    doctrees = pages.with_name(f"{pages.name}-doctrees")
-    failed = build_main(["-q", "-W", "--keep-going", "-d", str(doctrees), str(pages), str(options.out)])
+    doctrees = str(pages / ".doctrees")
+    failed = build_main(["-q", "-W", "--keep-going", "-d", doctrees, str(pages), str(options.out)])
     if failed:
         return failed
     print(f"The book: {(options.out / 'index.html').resolve().as_uri()}")
@@ -58,31 +59,20 @@ def lay_out(executed: Path, pages: Path) -> None:
         (pages / folder).mkdir(parents=True)
     for name in ("conf.py", "index.md"):
         shutil.copy(HERE / name, pages)
-    shutil.copy(HERE / "style.css", pages / "_static")
-    _copy_mathjax(pages / "_static/mathjax")
+    for name in ("style.css", "formulas.js", "favicon.svg"):
+        shutil.copy(HERE / name, pages / "_static")
+    if not copy_mathjax(pages / "_static/mathjax"):
+        sys.exit(NO_EXTRA)
     _write_notebooks(notebooks, pages / "notebooks")
     _write_guides(pages)
     _write_reference(pages / "api")
 
 
-def _copy_mathjax(target: Path) -> None:
-    """Copy what pages use of MathJax; the whole of it is ten times as much."""
-    spec = find_spec("sphinx-mathjax-offline")
-    if spec is None or spec.origin is None:
-        sys.exit("The book needs the extra `book` (sphinx-mathjax-offline): pip install -e '.[book]'")
-    source = Path(spec.origin).parent / "static/mathjax"
-    for part in MATHJAX:
-        (target / part).parent.mkdir(parents=True, exist_ok=True)
-        if (source / part).is_dir():
-            shutil.copytree(source / part, target / part)
-        else:
-            shutil.copy(source / part, target / part)
-
-
 def _write_notebooks(paths: list[Path], folder: Path) -> None:
     """Write the notebooks ready for print, the map of the course, and the page of all openings."""
-    rows = ["| | notebook | minutes | needs |", "|---|---|---|---|"]
+    rows = ["| no. | notebook | minutes | needs |", "|---|---|---|---|"]
     openings = ["# The notebooks", "", "In teaching order. Each page is a notebook as it was run.", ""]
+    entries = []
     for path in paths:
         notebook = nbformat.read(path, as_version=4)
         head = notebook.cells[0].source
@@ -95,11 +85,12 @@ def _write_notebooks(paths: list[Path], folder: Path) -> None:
             f"| {path.stem[:2]} | {link} | {notebook.metadata.course.minutes} | {' '.join(needs[1].split())} |"
         )
         openings += [f"## {path.stem[:2]} {link}", head[title.end() :], ""]
+        entries.append(f"{path.stem[:2]} {title[1]} <{path.stem}>")
         describe_figures(notebook, path)
         drop_live_views(notebook)
         nbformat.write(notebook, folder / path.name)
     (folder / "map.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    openings += ["```{toctree}", ":hidden:", *(path.stem for path in paths), "```"]
+    openings += ["```{toctree}", ":hidden:", *entries, "```"]
     (folder / "index.md").write_text("\n".join(openings) + "\n", encoding="utf-8")
 
 
