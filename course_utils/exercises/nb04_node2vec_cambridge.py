@@ -38,6 +38,11 @@ def _degree_cases(rng: np.random.Generator) -> Iterator[tuple[torch.Tensor, int]
         yield torch.cat([pairs, pairs[:, :4].flip(0)], dim=1), num_nodes
 
 
+def _simple_links(edge_index: torch.Tensor) -> torch.Tensor:
+    pairs = edge_index.sort(dim=0).values.unique(dim=1)
+    return pairs[:, pairs[0] != pairs[1]]
+
+
 def _histogram(nodes: torch.Tensor, num_nodes: int) -> torch.Tensor:
     return torch.bincount(torch.bincount(nodes, minlength=num_nodes))
 
@@ -60,6 +65,11 @@ _DEGREE_COUNTS = FunctionExercise(
         "A street that ends where it starts is counted. It joins no other node.": (
             lambda edge_index, num_nodes: _histogram(
                 edge_index.sort(dim=0)[0].unique(dim=1).flatten(), num_nodes
+            )
+        ),
+        "These are the degrees, one for each node. Count how often each degree occurs: bincount once more.": (
+            lambda edge_index, num_nodes: torch.bincount(
+                _simple_links(edge_index).flatten(), minlength=num_nodes
             )
         ),
         "The last nodes of the numbering are missing, for they have no edge. num_nodes tells of them.": (
@@ -118,6 +128,14 @@ _WALK_PAIRS = FunctionExercise(
             lambda walk, context_size: walk_pairs(walk[:-1], context_size)
         ),
         "These are pairs with both sides, as in Word2Vec. Here a window looks ahead only.": _both_sides,
+        "The centre stands in the middle of its window, as in Word2Vec. Here it is the window's first node.": (
+            lambda walk, size: [
+                (node, walk[k])
+                for j, node in enumerate(walk)
+                for k in range(max(j - size // 2, 0), min(j + size // 2 + 1, len(walk)))
+                if k != j
+            ]
+        ),
         "Each window pairs its first node with itself, too. Start from the second node of the window.": (
             lambda walk, size: [
                 (walk[j], node) for j in range(len(walk) - size + 1) for node in walk[j : j + size]
