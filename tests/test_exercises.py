@@ -50,6 +50,15 @@ def test_the_shown_solution_is_correct(exercise, seed):
     assert exercise.why in repr(outcome)
 
 
+def test_each_notebook_has_exercises_enough():
+    counts = {notebook: len(load(notebook)) for notebook in notebooks()}
+    first, *others = (counts[notebook] for notebook in sorted(counts))
+    assert first == 1
+    assert len(others) >= 11
+    assert min(others) >= 4
+    assert sum(others) >= 44
+
+
 @each_exercise
 @pytest.mark.parametrize("seed", SEEDS)
 def test_typical_wrong_answers_are_named(exercise, seed):
@@ -450,6 +459,12 @@ def test_long_and_broken_values_can_be_described():
         ({"a": [1, 2]}, {"a": [1, 3]}, "'a': Entry 1: 3 is too large."),
         ({1, 2}, {2, 3}, "Missing: 1. Too many: 3."),
         ([1, 2], [1], "1 entries came, and 2 are due."),
+        ((1, 2), 1, "A tuple is due, and a number came."),
+        (1, (1,), "A number is due, and a tuple came."),
+        ("conv1", nn.ReLU(), "A string is due, and a module came."),
+        ({"finite": True}, {"finite": False}, "'finite': False is not what is due."),
+        (True, True, ""),
+        (torch.tensor(2.0), torch.tensor(3.0), "3 is too large."),
         ("street", "road", "'road' is another value"),
         (torch.tensor([True]), torch.tensor([1]), "whole numbers (torch.int64), and True/False (torch.bool)"),
         (torch.tensor(float("nan")), torch.tensor(float("nan")), ""),

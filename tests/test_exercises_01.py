@@ -129,6 +129,13 @@ def neighbours_by_loop(z, k):
     return np.array([row[:k] for row in others])
 
 
+def side_by_plain_laplacian(adjacency):
+    """Cut by the Fiedler vector of L z = lambda z, with NumPy alone."""
+    degree = adjacency.sum(axis=1)
+    fiedler = np.linalg.eigh(np.diag(degree) - adjacency)[1][:, 1]
+    return {node for node in range(len(adjacency)) if fiedler[node] * fiedler[0] > 0}
+
+
 def side_by_symmetric_laplacian(adjacency):
     """Do what `same_side` does with D^-1/2 L D^-1/2; the signs are the same."""
     scale = np.diag(adjacency.sum(axis=1) ** -0.5)
@@ -169,6 +176,7 @@ def test_other_ways_to_the_right_result_are_correct(name, answer):
             "These are the nearest by distance.",
         ),
         ("same_side", lambda adjacency: set(range(len(adjacency))), "All nodes are on one side"),
+        ("same_side", side_by_plain_laplacian, "D is missing on the right"),
         (
             "same_side",
             lambda adjacency: set(range(len(adjacency))) - side_by_symmetric_laplacian(adjacency),

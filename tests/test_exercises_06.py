@@ -32,8 +32,8 @@ def test_names_and_their_order():
     assert [exercise.name for exercise in EXERCISES] == [
         "edge_homophily",
         "random_split",
-        "label_propagation",
         "masked_accuracy",
+        "label_propagation",
     ]
 
 

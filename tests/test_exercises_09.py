@@ -29,6 +29,11 @@ def clamped_kl(mu, logvar):
     return -0.5 * (1 + logvar - mu.square() - logvar.clamp(max=70).exp()).sum(dim=1).mean()
 
 
+def without_overflow(logits, labels):
+    """Compute the cross-entropy in the form that PyTorch documents: max(a, 0) - a y + log(1 + exp(-|a|))."""
+    return (logits.clamp(min=0) - logits * labels + (-logits.abs()).exp().log1p()).mean()
+
+
 def test_names_that_are_fixed_and_their_order():
     assert [exercise.name for exercise in EXERCISES] == [
         "sample_latent",
@@ -94,8 +99,44 @@ def test_first_bad_module_leaves_no_hooks():
     [
         ("gaussian_kl", clamped_kl),
         ("stable_link_loss", binary_cross_entropy_with_logits),
+        ("stable_link_loss", without_overflow),
         ("sample_latent", lambda mu, logvar, noise: torch.addcmul(mu, logvar.exp().sqrt(), noise)),
     ],
 )
 def test_other_ways_to_the_right_result_are_correct(name, answer):
     assert EXERCISES.__getattr__(name).check(answer).status == "correct"
+
+
+def names_bound_late(model, x):
+    """Make the hooks in a loop, all of which see its last name."""
+    found = []
+    for name, module in model.named_modules():
+
+        def hook(_module, inputs, output):
+            if inputs[0].isfinite().all() and not output.isfinite().all():
+                found.append(name)  # noqa: B023 (the mistake)
+
+        module.register_forward_hook(hook)
+    model(x)
+    return found[0] if found else "none"
+
+
+def children_in_turn(model, x):
+    """Look at the children alone, and not at theirs."""
+    for name, child in model.named_children():
+        if not child(x).isfinite().all() and x.isfinite().all():
+            return name
+        x = child(x)
+    return "none"
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "says"),
+    [
+        ("first_bad_module", names_bound_late, "the name on which the loop ended"),
+        ("first_bad_module", children_in_turn, "A module inside of this one finishes first"),
+        ("first_bad_module", lambda model, _x: model, "A string is due, and a module came."),
+    ],
+)
+def test_mistakes_that_students_make(name, answer, says):
+    assert says in repr(EXERCISES.__getattr__(name).check(answer))

@@ -81,3 +81,30 @@ def test_keep_in_bounds_does_not_block_the_way_back():
 )
 def test_other_ways_to_the_right_result_are_correct(name, answer):
     assert EXERCISES.__getattr__(name).check(answer).status == "correct"
+
+
+def hook_of_one_argument(optimizer, parameter, low, high):
+    def hook(_optimizer):
+        parameter.data.clamp_(low, high)
+
+    optimizer.register_step_post_hook(hook)
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "says"),
+    [
+        (
+            "exp_at_origin",
+            lambda v, c: (n := c**0.5 * v.norm(dim=1)).tanh() * v / n,
+            "went along the columns",
+        ),
+        (
+            "inverse_softplus",
+            lambda c: torch.log(torch.exp(c) - 1),
+            "exp overflows for large c, and for small c",
+        ),
+        ("keep_in_bounds", hook_of_one_argument, "A post-hook gets (optimizer, args, kwargs)"),
+    ],
+)
+def test_mistakes_that_students_make(name, answer, says):
+    assert says in repr(EXERCISES.__getattr__(name).check(answer))

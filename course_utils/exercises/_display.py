@@ -23,7 +23,7 @@ _KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
     (str, "a string"),
     (np.ndarray, "a NumPy array"),
     (torch.Tensor, "a PyTorch tensor"),
-    ((list, tuple), "a list"),
+    ((list, tuple), "a list"),  # either will do for the other
     (dict, "a dictionary"),
     ((set, frozenset), "a set"),
     (nx.Graph, "a graph"),
@@ -150,6 +150,9 @@ def difference(expected: Any, got: Any) -> str:
         tip = _TIPS.get(came, "")
         if due == "a NumPy array" and came == "a list":
             tip = "np.array(...) makes an array of a list."
+        due, came = (
+            "a tuple" if isinstance(each[0], tuple) else each[1] for each in ((expected, due), (got, came))
+        )
         return f"{due[0].upper()}{due[1:]} is due, and {came} came. {tip}".strip()
     if due in _COMPARE:
         return _COMPARE[due](expected, got)
@@ -161,10 +164,14 @@ def kind(value: Any) -> str:
     for types, phrase in _KINDS:
         if isinstance(value, types):
             return phrase
+    if isinstance(value, torch.nn.Module):
+        return "a module"
     return "a function" if callable(value) else f"an object of type {type(value).__name__}"
 
 
 def _numbers(expected: float, got: float) -> str:
+    if isinstance(expected, bool) and isinstance(got, bool):
+        return "" if expected == got else f"{got} is not what is due."
     if math.isclose(expected, got, rel_tol=1e-5, abs_tol=1e-6) or (math.isnan(expected) and math.isnan(got)):
         return ""
     if math.isnan(got):
@@ -190,6 +197,8 @@ def _arrays(expected: np.ndarray | torch.Tensor, got: np.ndarray | torch.Tensor)
     if not len(wrong):
         return ""
     place = tuple(int(index) for index in wrong[0])
+    if not place:
+        return _numbers(wanted.item(), array.item())
     return (
         f"{len(wrong)} of {wanted.size} entries differ, the first at {list(place)}: "
         f"{_numbers(wanted[place].item(), array[place].item())}"

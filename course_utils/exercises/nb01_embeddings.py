@@ -199,6 +199,9 @@ _NEAREST_NEIGHBOURS = FunctionExercise(
         "They are the right rows with the worst first. Put the best first.": (
             lambda z, k: nearest_neighbours(z, k)[:, ::-1]
         ),
+        "A row's cosine with itself was set to 0. That still wins where all others are negative: put -inf.": (
+            lambda z, k: np.argsort(-cosine_similarity(z) * (1 - np.eye(len(z))), axis=1)[:, :k]
+        ),
         "These are the nearest by dot product: long rows win. Make the rows one unit long first.": (
             lambda z, k: _first(k, z @ z.T)
         ),
@@ -244,6 +247,11 @@ def _graph_cases(rng: np.random.Generator) -> Iterator[tuple[np.ndarray]]:
     triangles = np.kron(np.eye(2), 1 - np.eye(3))
     triangles[0, 3] = triangles[3, 0] = 1  # two triangles and a link between them
     yield (triangles,)
+    # A node that hangs on by a thread. Without D on the right, the cheapest cut is the thread.
+    hanging = np.pad(3 * triangles, (0, 1))
+    hanging[0, 3] = hanging[3, 0] = 1.5
+    hanging[4, 6] = hanging[6, 4] = 0.2
+    yield (hanging,)
     for size in (3, 4, 5):
         yield (_two_crowds(rng, size),)
 
@@ -260,6 +268,11 @@ def _side(vector: int, sign: float = -1.0, *, laplacian: bool = True) -> Callabl
     return cut
 
 
+def _without_degrees(adjacency: np.ndarray) -> set[int]:
+    coordinate = linalg.eigh(np.diag(adjacency.sum(axis=1)) - adjacency)[1][:, 1]
+    return set(np.flatnonzero(coordinate * coordinate[0] > 0).tolist())
+
+
 _SAME_SIDE = FunctionExercise(
     same_side,
     cases=_graph_cases,
@@ -270,6 +283,9 @@ _SAME_SIDE = FunctionExercise(
             _side(-1)
         ),
         "This eigenvector is one of the adjacency matrix. Take L = D - adjacency.": _side(1, laplacian=False),
+        "D is missing on the right of L z = lambda D z: a node with weak links is cut off. eigh takes it second.": (
+            _without_degrees
+        ),
         "L has the wrong sign: it is D - adjacency.": _side(1, sign=1.0),
         "These are the nodes on the other side. Node 0 belongs to its own.": (
             lambda adjacency: set(range(len(adjacency))) - same_side(adjacency)

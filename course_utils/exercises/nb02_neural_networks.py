@@ -204,6 +204,9 @@ _OUTPUT_WEIGHT_GRADIENT = FunctionExercise(
         "This is (y - z) h, the gradient of the cross-entropy. The squared error has 2 (y - z) y (1 - y) h.": (
             lambda h, w, z: (_output(h, w) - z) * h
         ),
+        "h (1 - h) is the slope of the hidden units. The output's is y (1 - y), one number.": (
+            lambda h, w, z: 2 * (_output(h, w) - z) * h * (1 - h)
+        ),
         "There is no sigmoid here: y is sigmoid(w . h), and its derivative belongs in the chain.": (
             lambda h, w, z: 2 * (w @ h - z) * h
         ),

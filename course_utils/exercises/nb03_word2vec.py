@@ -253,6 +253,11 @@ _NEGATIVE_SAMPLING_LOSS = FunctionExercise(
         "The random words' scores need a minus inside the sigmoid: they should become small.": _loss(
             negative=1
         ),
+        "The minus stands outside: log sigmoid(-score) is due, and -log sigmoid(score) is another number.": (
+            lambda center, context, negatives: (
+                -F.logsigmoid(context @ center) + F.logsigmoid(negatives @ center).sum()
+            )
+        ),
         "The minus belongs to the random words. The score of the context should become large.": (
             _loss(positive=-1)
         ),

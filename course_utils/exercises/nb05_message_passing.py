@@ -277,6 +277,9 @@ _GCN_PROPAGATE = FunctionExercise(
         "D^-1 stands on both sides. The exponent is -1/2.": _propagation(-1.0),
         "D^-1/2 stands only on the left. It belongs on both sides.": _propagation(right=False),
         "D^-1/2 stands only on the right. It belongs on both sides.": _propagation(left=False),
+        "The zeros beside the diagonal of D became infinite. Take the power of the degrees, then make the matrix.": (
+            lambda x, _edge_index: x * torch.nan
+        ),
         "The exponent has the wrong sign: well-linked nodes grow. It is -1/2.": _propagation(0.5),
     },
     hints=(

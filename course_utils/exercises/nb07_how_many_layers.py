@@ -57,6 +57,16 @@ def _root(h: torch.Tensor, edge_index: torch.Tensor) -> torch.Tensor:
     return (1 + torch.bincount(edge_index[1], minlength=len(h))).sqrt()[:, None]  # (num_nodes, 1)
 
 
+def _summed(power: int, loop: int) -> Callable[[torch.Tensor, torch.Tensor], float]:
+    """Sum another power of the distances, of rows divided by sqrt(loop + degree)."""
+
+    def energy(h: torch.Tensor, edge_index: torch.Tensor) -> float:
+        scaled = h / (loop + torch.bincount(edge_index[1], minlength=len(h))).sqrt()[:, None]
+        return float((scaled[edge_index[0]] - scaled[edge_index[1]]).norm(dim=1).pow(power).sum() / 2)
+
+    return energy
+
+
 _DIRICHLET_ENERGY = FunctionExercise(
     dirichlet_energy,
     cases=_energy_cases,
@@ -70,6 +80,8 @@ _DIRICHLET_ENERGY = FunctionExercise(
         "The rows are divided by 1 + degree. Take its square root.": (
             lambda h, edge_index: dirichlet_energy(h / _root(h, edge_index), edge_index)
         ),
+        "The rows are divided by sqrt(degree). The 1 is missing: a node counts itself.": _summed(2, 0),
+        "These are distances. Square them before you add them up.": _summed(1, 1),
     },
     hints=(
         "source, target = edge_index. h[source] - h[target] holds the difference along each edge.",
@@ -237,6 +249,12 @@ _PROPAGATION_MATRIX = FunctionExercise(
         ),
         "A row of zeros became NaN: its sum to the power of -1/2 is infinite. Put 0 there.": (
             _scaled(lambda matrix: matrix.sum(dim=1).pow(-0.5))
+        ),
+        "The rows are divided by their sums, which makes a mean. D^-1/2 belongs on both sides.": (
+            lambda e, n, improved, loops, norm: (
+                (matrix := propagation_matrix(e, n, improved, loops, False))
+                / (matrix.sum(dim=1, keepdim=True).clamp(min=1) if norm else 1)
+            )
         ),
         "The sums leave the loops out. Take the rows of the matrix that has them.": (
             _scaled(lambda matrix: (matrix.sum(dim=1) - matrix.diag()).pow(-0.5).nan_to_num(posinf=0.0))

@@ -54,6 +54,11 @@ _STANDARDISE = FunctionExercise(
         "Adding 1 to every standard deviation changes the columns that were well. Guard the constant ones only.": (
             lambda x: _centred(x) / (_population_std(x) + 1)
         ),
+        "x.std(dim=0) divides by N - 1 unless it is told otherwise: correction=0.": (
+            lambda x: _centred(x) / x.std(dim=0).masked_fill((x == x[0]).all(dim=0), 1.0)
+        ),
+        "A small number added to every standard deviation is large for a column of small numbers. "
+        "Guard the constant ones only.": lambda x: _centred(x) / (_population_std(x) + 1e-8),
         "This scales each row. The features are the columns: dim=0.": (
             lambda x: (x - x.mean(dim=1, keepdim=True)) / x.std(dim=1, keepdim=True, correction=0)
         ),
@@ -147,6 +152,14 @@ _COSINE_DECAY = FunctionExercise(
         "This falls along a straight line. The cosine is flat at both ends.": (
             lambda step, num_steps, highest, lowest: highest + (lowest - highest) * min(step / num_steps, 1.0)
         ),
+        "This is a quarter of a cosine, flat at the start only. Half a cosine goes from 0 to pi.": (
+            lambda step, num_steps, highest, lowest: (
+                lowest + (highest - lowest) * math.cos(math.pi / 2 * min(step / num_steps, 1.0))
+            )
+        ),
+        "It begins at highest + lowest. What falls is the difference of the two.": (
+            lambda step, num_steps, highest, lowest: lowest + cosine_decay(step, num_steps, highest, 0.0)
+        ),
         "It ends at 0 in place of `lowest`.": (
             lambda step, num_steps, highest, lowest: cosine_decay(step, num_steps, highest, 0 * lowest)
         ),
@@ -194,6 +207,11 @@ def _sum_of_norms(gradients: list[torch.Tensor], max_norm: float) -> list[torch.
     return [gradient * (max_norm / total).clamp(max=1.0) for gradient in gradients]
 
 
+def _by_square(gradients: list[torch.Tensor], max_norm: float) -> list[torch.Tensor]:
+    total = torch.stack([gradient.norm() for gradient in gradients]).norm()
+    return [gradient * (max_norm / total.square() if total > max_norm else 1.0) for gradient in gradients]
+
+
 _CLIP_BY_GLOBAL_NORM = FunctionExercise(
     clip_by_global_norm,
     cases=_clip_cases,
@@ -205,6 +223,7 @@ _CLIP_BY_GLOBAL_NORM = FunctionExercise(
             lambda gradients, max_norm: [gradient.clamp(-max_norm, max_norm) for gradient in gradients]
         ),
         "Gradients below the bound were made longer. The factor is 1 at most.": _always,
+        "The factor has the square of the norm in it. Take the root of the sum of squares.": _by_square,
         "The norms are added. The norm of all together is the root of the sum of their squares.": _sum_of_norms,
     },
     hints=(

@@ -71,7 +71,8 @@ def stable_link_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor
 
 
 def _loss_cases(rng: np.random.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    yield torch.tensor([0.0, 2.0, -1.0]), torch.tensor([1.0, 1.0, 0.0])
+    # No logit is 0: there the usual stable form, max(a, 0) - a y + log(1 + exp(-|a|)), has no slope of its own.
+    yield torch.tensor([0.5, 2.0, -1.0]), torch.tensor([1.0, 1.0, 0.0])
     yield 3 * _draw(rng, 6), torch.tensor([1.0, 0.0, 1.0, 0.0, 0.0, 1.0])
     yield torch.tensor([-200.0, 300.0, 5.0]), torch.tensor([1.0, 0.0, 1.0])
 
@@ -175,6 +176,10 @@ def _replaced(mu: torch.Tensor, logvar: torch.Tensor) -> torch.Tensor:
     return -0.5 * (1 + logvar - mu.square() - variance).sum(dim=1).mean()
 
 
+def _repaired(mu: torch.Tensor, logvar: torch.Tensor) -> torch.Tensor:
+    return -0.5 * (1 + logvar - mu.square() - logvar.exp()).nan_to_num().sum(dim=1).mean()
+
+
 _GAUSSIAN_KL = _KLExercise(
     gaussian_kl,
     cases=_kl_cases,
@@ -184,6 +189,7 @@ _GAUSSIAN_KL = _KLExercise(
             lambda mu, logvar: _kl(mu, logvar.clamp(-10, 10))
         ),
         "What is infinite is replaced behind exp. Its gradient is 0 * inf = NaN: bound logvar first.": _replaced,
+        "nan_to_num repairs the value. The gradient behind it is still NaN: bound what goes into exp.": _repaired,
         "logvar is treated as the log of the standard deviation. It is that of the variance.": (
             lambda mu, v: gaussian_kl(mu, 2 * v)
         ),
@@ -254,6 +260,15 @@ def _module_cases(rng: np.random.Generator) -> Iterator[tuple[nn.Module, torch.T
     yield outer, x
 
 
+def _last_name(model: nn.Module, x: torch.Tensor) -> str:
+    """Make the hooks in a loop, where each of them sees the loop's last name."""
+    return "none" if first_bad_module(model, x) == "none" else [name for name, _ in model.named_modules()][-1]
+
+
+def _children_only(model: nn.Module, x: torch.Tensor) -> str:
+    return first_bad_module(model, x).split(".")[0]
+
+
 def _search(kind: str) -> Callable[[nn.Module, torch.Tensor], str]:
     """Search as a typical wrong answer does."""
 
@@ -285,6 +300,12 @@ _FIRST_BAD_MODULE = FunctionExercise(
     misconceptions={
         "You look for NaN only. inf comes first: ask for output.isfinite().": _search("nan"),
         "Its input was bad already. Look for a module with finite inputs.": _search("any input"),
+        "Every hook reports the name on which the loop ended. Make each hook in a function that takes the name.": (
+            _last_name
+        ),
+        "A module inside of this one finishes first. named_modules() goes inside, named_children() does not.": (
+            _children_only
+        ),
         "This is the last such module. The first one to finish is the cause.": _search("last"),
     },
     hints=(

@@ -44,6 +44,11 @@ def _unguarded(v: torch.Tensor, c: float) -> torch.Tensor:
     return length.tanh() / length * v
 
 
+def _along_columns(v: torch.Tensor, c: float) -> torch.Tensor:
+    length = c**0.5 * v.norm(dim=1)
+    return length.tanh() / length * v
+
+
 _EXP_AT_ORIGIN = FunctionExercise(
     exp_at_origin,
     cases=_exp_cases,
@@ -51,6 +56,10 @@ _EXP_AT_ORIGIN = FunctionExercise(
         "A zero vector gives 0 / 0. Keep the divisor above 0.": _unguarded,
         "c stands in place of its square root.": lambda v, c: exp_at_origin(v, c**2),
         "c is left out. That is the ball with c = 1.": lambda v, _c: exp_at_origin(v, 1.0),
+        "The lengths went along the columns. keepdim=True keeps them (n, 1), one for each row.": _along_columns,
+        "One length serves all rows here. Take the length of each row: dim=1.": (
+            lambda v, c: v * (c**0.5 * v.norm()).tanh() / (c**0.5 * v.norm())
+        ),
         "tanh is taken of each coordinate. The length shrinks, and the direction stays.": (
             lambda v, c: (c**0.5 * v).tanh() / c**0.5
         ),
@@ -105,6 +114,13 @@ _BALL_DISTANCE = FunctionExercise(
         "This is twice the straight distance. It leaves out how near the edge the points lie.": (
             lambda x, y, _c: 2 * _gap(x, y)
         ),
+        "|x| and |y| are not squared in a and b.": (
+            lambda x, y, c: (
+                2
+                / c**0.5
+                * (c**0.5 * _gap(x, y) / ((1 - c * x.norm(dim=1)) * (1 - c * y.norm(dim=1))).sqrt()).asinh()
+            )
+        ),
         "c is left out. That is the ball with c = 1.": lambda x, y, _c: ball_distance(x, y, 1.0),
     },
     hints=(
@@ -138,6 +154,8 @@ _INVERSE_SOFTPLUS = FunctionExercise(
         "exp overflows for large c. Take c out: log(exp(c) - 1) = c + log(1 - exp(-c)).": (
             lambda c: c.expm1().log()
         ),
+        "exp overflows for large c, and for small c the difference loses its digits. Mend the large ones first: "
+        "log(exp(c) - 1) = c + log(1 - exp(-c)).": lambda c: (c.exp() - 1).log(),
         "For small c the difference loses its digits. torch.expm1(a) is exp(a) - 1 without that.": (
             lambda c: c + (1 - (-c).exp()).log()
         ),
@@ -215,6 +233,10 @@ def _article(_optimizer: Any, parameter: torch.nn.Parameter, low: float, high: f
     parameter.register_hook(project)
 
 
+def _now(_optimizer: Any, parameter: torch.nn.Parameter, low: float, high: float) -> None:
+    parameter.data.clamp_(low, high)
+
+
 def _tracked(optimizer: Any, parameter: torch.nn.Parameter, low: float, high: float) -> None:
     optimizer.register_step_post_hook(lambda *_: parameter.clamp_(low, high) and None)
 
@@ -227,11 +249,12 @@ _KEEP_IN_BOUNDS = _StepsExercise(
     keep_in_bounds,
     cases=_bounds_cases,
     misconceptions={
-        "parameter.register_hook calls its function with the gradient alone: (module, grad_input, grad_output) "
-        "belongs to modules.": _article,
+        "The hook takes the wrong arguments. A post-hook gets (optimizer, args, kwargs), a parameter's hook the "
+        "gradient alone; (module, grad_input, grad_output) belongs to modules.": _article,
         "This puts it back before the step, which then leaves the bounds. A post-hook comes behind the step.": (
             _before_step
         ),
+        "It is put back once, now. A hook does it again after each step.": _now,
         "You bound the gradient. It is the parameter that must stay in bounds.": _gradient_clamped,
         "A leaf cannot be changed in place while gradients are tracked. Put @torch.no_grad() on the hook.": (
             _tracked

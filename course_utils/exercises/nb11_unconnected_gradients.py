@@ -98,6 +98,11 @@ def _by_backward(loss: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor | 
     return parameter.grad
 
 
+def _emptied(parameter: torch.Tensor) -> torch.Tensor:
+    parameter.grad = None
+    return parameter
+
+
 def _zeros_to_none(loss: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor | None:
     gradient = gradient_or_none(loss, parameter)
     return None if gradient is None or not gradient.any() else gradient
@@ -114,6 +119,12 @@ _GRADIENT_OR_NONE = _LossExercise(
             lambda loss, parameter: torch.autograd.grad(loss, parameter, materialize_grads=True)[0]
         ),
         "backward() adds to what .grad held before. torch.autograd.grad leaves it alone.": _by_backward,
+        "backward() writes into .grad, whatever was there before. torch.autograd.grad leaves it alone.": (
+            lambda loss, parameter: _by_backward(loss, _emptied(parameter))
+        ),
+        "torch.autograd.grad gives a tuple, with one entry here. Take [0].": (
+            lambda loss, parameter: torch.autograd.grad(loss, parameter, allow_unused=True)
+        ),
         "A gradient of zero is a gradient: the parameter is connected. Only None means that it is not.": (
             _zeros_to_none
         ),
@@ -168,6 +179,13 @@ _UNCONNECTED_PARAMETERS = _LossExercise(
                 unconnected_parameters(model, loss)
                 | {name for name, p in model.named_parameters() if not p.requires_grad}
             )
+        ),
+        "torch.autograd.grad refuses a frozen parameter. Hand it those that require a gradient.": (
+            lambda model, loss: {
+                name
+                for name, parameter in model.named_parameters()
+                if torch.autograd.grad(loss, parameter, retain_graph=True, allow_unused=True)[0] is None
+            }
         ),
         "A gradient of exactly zero is a gradient. Only None means that there is no way to the loss.": _or_zero,
         "zero_grad() and backward() change .grad, which belongs to the caller. Use torch.autograd.grad.": (
