@@ -166,10 +166,11 @@ def test_search_finds_what_is_in_the_notebooks(browser, url):
     page.close()
 
 
-def test_a_figure_that_nothing_describes_stops_the_build(tmp_path, sample):
-    bare = new_notebook(
-        cells=[*sample.cells[:2], new_markdown_cell("No words in italics.")], metadata=sample.metadata
-    )
+@pytest.mark.parametrize("another", [False, True], ids=["no italics", "those of the next figure"])
+def test_a_figure_that_nothing_describes_stops_the_build(tmp_path, sample, another):
+    opening, shows, described = sample.cells[:3]
+    rest = [shown(figure()), described] if another else [new_markdown_cell("No italics.")]
+    bare = new_notebook(cells=[opening, shows, *rest], metadata=sample.metadata)
     nbformat.write(bare, tmp_path / "00_bare.ipynb")
     done = build(tmp_path, tmp_path / "site")
     assert done.returncode == 1

@@ -103,20 +103,30 @@ def describe_figures(notebook: NotebookNode, path: Path) -> None:
         If a figure has none.
     """
     for index, cell in enumerate(notebook.cells):
-        for output in cell.get("outputs", []):
-            if "image/png" not in output.get("data", {}):
-                continue
+        for output in figures_of(cell):
             text = output.metadata.get("image/png", {}).get("alt") or caption_after(notebook, index)
             if not text:
                 sys.exit(f"{path}, cell {index + 1}: no sentence in italics describes this figure.")
             cell.metadata.setdefault("mystnb", {})["image"] = {"alt": text}
 
 
+def figures_of(cell: NotebookNode) -> list[NotebookNode]:
+    """Return the outputs of a cell that are figures."""
+    return [output for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
+
+
 def caption_after(notebook: NotebookNode, index: int) -> str:
-    """Return, as plain text, the paragraph in italics that opens the next cell of prose; "" if there is none."""
-    prose = (cell.source for cell in notebook.cells[index + 1 :] if cell.cell_type == "markdown")
-    found = CAPTION.match(next(prose, "").lstrip())
-    return re.sub(r"[`$\\]", "", " ".join(found[1].split())) if found else ""
+    """Return, as plain text, the paragraph in italics that opens the next prose; "" if there is none.
+
+    A figure in between has the first claim on it.
+    """
+    for cell in notebook.cells[index + 1 :]:
+        if figures_of(cell):
+            break
+        if cell.cell_type == "markdown":
+            found = CAPTION.match(cell.source.lstrip())
+            return re.sub(r"[`$\\]", "", " ".join(found[1].split())) if found else ""
+    return ""
 
 
 def drop_live_views(notebook: NotebookNode) -> None:

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import nbformat
-from make_book import ROOT, caption_after
+from make_book import ROOT, caption_after, figures_of
 from PIL import Image
 
 PICTURES = {
@@ -62,11 +62,9 @@ def find_figure(path: Path, beginning: str) -> bytes:
             "`python -m course_utils data fetch`, delete this file and run `make gallery`."
         )
     for index, cell in cells:
-        images = [
-            output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {})
-        ]
-        if images and caption_after(notebook, index).startswith(beginning):
-            return base64.b64decode(images[0])
+        figures = figures_of(cell)
+        if figures and caption_after(notebook, index).startswith(beginning):
+            return base64.b64decode(figures[0].data["image/png"])
     sys.exit(
         f"{path} has no figure whose description begins with {beginning!r}. Mend PICTURES in {__file__}."
     )
