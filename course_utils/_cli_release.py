@@ -35,7 +35,7 @@ def _run(options: argparse.Namespace) -> int:
         return 2
     try:
         _release.release(notebooks, options.out, variant=options.variant)
-    except _release.ReleaseError as error:
+    except (_release.ReleaseError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     print(f"{len(notebooks)} notebooks ({options.variant}) in {options.out.resolve()}")

@@ -34,6 +34,9 @@ c.ClearSolutions.code_stub = {{"python": ""}}
 
 # Seconds that a cell may take before it is interrupted. Cells with answers and their tests are quick.
 c.Execute.timeout_func = lambda cell: {GRADED_CELL_TIMEOUT} if "nbgrader" in cell.metadata else {CELL_TIMEOUT}
+
+# Seconds to wait for a cell's last outputs. On a busy machine the default, 4, is too few, and a submission fails.
+c.Execute.iopub_timeout = {CELL_TIMEOUT}
 '''
 
 _EXPLORE = re.compile(r"^## (\d+ )?Explore$", re.MULTILINE)
@@ -65,19 +68,19 @@ def assignment(notebook: NotebookNode, exercises: NotebookExercises) -> Notebook
         f"exercises.{name}.check({name})": (name, points)
         for points, name in enumerate(names.values(), start=1)
     }
-    made.cells = []
-    for cell, solved_cell in zip(deepcopy(notebook.cells), solved.cells, strict=True):
-        made.cells.append(cell)
+    cells = []
+    for cell, solved_cell in zip(made.cells, solved.cells, strict=True):
+        cells.append(cell)
         if "exercise" in cell.metadata.get("tags", []):
             cell.metadata.nbgrader = _metadata(names[cell.source], solution=True)
             cell.source = mark_solution(cell.source, solved_cell.source)
         elif cell.source.strip() in checks:
             name, points = checks.pop(cell.source.strip())
-            made.cells.append(_test_cell(exercises.notebook, name, points))
+            cells.append(_test_cell(exercises.notebook, name, points))
     if checks:
         msg = f"{exercises.notebook!r} lacks the cells {', '.join(checks)}; give it each of them once"
         raise ValueError(msg)
-    made.cells = list(_split_at_headings(made.cells))
+    made.cells = list(_split_at_headings(cells))
     _make_task(made.cells)
     # Assignments are folders side by side.
     for cell in made.cells:
@@ -112,6 +115,8 @@ def mark_solution(stub: str, solution: str) -> str:
         start = solved_functions[function.name].body[len(kept) - 1].end_lineno if kept else body[0].lineno - 1
         region = "\n".join(solution_lines[start : body[-1].end_lineno])
         margin = " " * body[0].col_offset
+        if isinstance(last, ast.Return) and not isinstance(body[-1], ast.Return):
+            region += f"\n{margin}return"  # The function gives nothing back, least of all the stub's `...`.
         if needed := "\n".join(margin + line for line in _needed(imports, body)):
             region = f"{needed}\n\n{region}"
         place = kept[-1].end_lineno if kept else last.lineno - 1
@@ -176,12 +181,14 @@ def _split_at_headings(cells: list[NotebookNode]) -> Iterator[NotebookNode]:
 
 
 def _make_task(cells: list[NotebookNode]) -> None:
-    """Let a teacher grade the open task, where there is one: its last cell, with what a good answer does."""
-    headings = [cell.source if cell.cell_type == "markdown" else "" for cell in cells]
-    start = next((i for i, source in enumerate(headings) if _EXPLORE.match(source)), None)
-    if start is None:
-        return
-    end = next(i for i, source in enumerate(headings) if i > start and _RECAP.match(source))
-    task = cells[end - 1]
-    task.metadata.nbgrader = _metadata("explore", locked=True, task=True, points=EXPLORE_POINTS)
-    task.source += f"\n\n{_HANDING_IN} It is graded by hand: {EXPLORE_POINTS} points."
+    """Let a teacher grade the open task, where there is one, in its last text: what a good answer does."""
+    section: list[NotebookNode] = []
+    for cell in cells:
+        if cell.cell_type == "markdown" and _RECAP.match(cell.source):
+            break
+        if cell.cell_type == "markdown" and (section or _EXPLORE.match(cell.source)):
+            section.append(cell)
+    if section:
+        task = section[-1]
+        task.metadata.nbgrader = _metadata("explore", locked=True, task=True, points=EXPLORE_POINTS)
+        task.source += f"\n\n{_HANDING_IN} It is graded by hand: {EXPLORE_POINTS} points."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
 from textwrap import indent
@@ -54,10 +53,11 @@ def release(notebooks: list[Path], out: Path, *, variant: Variant) -> None:
     Raises
     ------
     ReleaseError
-        If the folder holds something, a notebook has outputs, or notebook and exercises do not fit together.
+        If the folder holds something, or a notebook and its exercises do not fit together.
     """
     import nbformat
 
+    out = out.resolve()
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         msg = (
             f"{out} exists and is not empty; nothing is overwritten. Name another folder, or remove this one."
@@ -93,39 +93,33 @@ def release(notebooks: list[Path], out: Path, *, variant: Variant) -> None:
 
 
 def _make(notebook: NotebookNode, name: str, variant: Variant) -> NotebookNode:
-    if any(cell.get("outputs") for cell in notebook.cells):
-        msg = "it has outputs; strip them with nbstripout"
-        raise ReleaseError(msg)
+    from nbconvert.preprocessors import ClearOutputPreprocessor
+
+    notebook, _ = ClearOutputPreprocessor().preprocess(notebook, {})  # type: ignore[no-untyped-call]  # as above
     exercises = load(name)
     if variant == "instructor":
-        return with_notes(solved_notebook(notebook, exercises))
-    if variant == "nbgrader":
-        return _nbgrader.assignment(without_notes(notebook), exercises)
-    solved_notebook(notebook, exercises)  # raises where stubs and exercises differ
-    return without_notes(notebook)
-
-
-def without_notes(notebook: NotebookNode) -> NotebookNode:
-    """Copy a notebook and leave the speaker notes out."""
-    copy = deepcopy(notebook)
-    for cell in copy.cells:
+        return _with_notes(solved_notebook(notebook, exercises))
+    for cell in notebook.cells:
         _take_note(cell)
-    return copy
+    if variant == "nbgrader":
+        return _nbgrader.assignment(notebook, exercises)
+    solved_notebook(notebook, exercises)  # raises where an exercise cell is no stub
+    return notebook
 
 
-def with_notes(notebook: NotebookNode) -> NotebookNode:
-    """Copy a notebook and put each cell's speaker note into a Markdown cell below it."""
+def _with_notes(notebook: NotebookNode) -> NotebookNode:
+    """Put each cell's speaker note into a Markdown cell below it."""
     from nbformat.v4 import new_markdown_cell
 
-    copy = deepcopy(notebook)
-    copy.cells = []
-    for cell in deepcopy(notebook.cells):
-        copy.cells.append(cell)
+    cells = []
+    for cell in notebook.cells:
+        cells.append(cell)
         if note := _take_note(cell):
             quoted = indent(f"**Note to the teacher**\n\n{note}", "> ", lambda _: True)
-            metadata = {"slideshow": {"slide_type": "notes"}}
-            copy.cells.append(new_markdown_cell(quoted, id=f"{cell.id}-note", metadata=metadata))  # type: ignore[no-untyped-call]  # as above
-    return copy
+            cells.append(new_markdown_cell(quoted, id=f"{cell.id}-note"))  # type: ignore[no-untyped-call]  # as above
+            cells[-1].metadata.slideshow = {"slide_type": "notes"}
+    notebook.cells = cells
+    return notebook
 
 
 def _take_note(cell: NotebookNode) -> str:
