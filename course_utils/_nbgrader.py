@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from course_utils.exercises import NotebookExercises
 
 EXPLORE_POINTS = 10
-GRADED_CELL_TIMEOUT = (
-    60  # Seconds. A check stops an answer after 4; what it compares with needs time as well.
-)
+# Seconds. A check stops an answer after 4; what it compares with needs time as well.
+GRADED_CELL_TIMEOUT = 60
 
 CONFIG = f'''\
 """nbgrader's settings for this course. `python -m course_utils release` made this file."""
