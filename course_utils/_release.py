@@ -23,7 +23,8 @@ _README = """\
 {about}
 
 Begin with `00_start_here.ipynb`. The notebooks need Python 3.11 or later and the package `graph-ml-course` {version},
-which a course's JupyterHub has installed. `python -m course_utils check` says, in a terminal, whether all is ready.
+which a course's JupyterHub has installed; to work elsewhere, set up the course itself, which brings that package.
+`python -m course_utils check` says, in a terminal, whether all is ready.
 
 Code: MIT. Text and figures: CC BY 4.0. See [LICENSE](LICENSE).
 """
@@ -59,9 +60,7 @@ def release(notebooks: list[Path], out: Path, *, variant: Variant) -> None:
 
     out = out.resolve()
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        msg = (
-            f"{out} exists and is not empty; nothing is overwritten. Name another folder, or remove this one."
-        )
+        msg = f"{out} is not empty, and nothing is overwritten. Name another folder, or remove this one."
         raise ReleaseError(msg)
     out.parent.mkdir(parents=True, exist_ok=True)
     # Beside its place, so that the finished folder can be moved there in one step.
@@ -69,24 +68,22 @@ def release(notebooks: list[Path], out: Path, *, variant: Variant) -> None:
         folder = Path(scratch) / "release"
         folder.mkdir()
         for path in notebooks:
-            notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat is not annotated
             try:
+                notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat is not annotated
                 made = _make(notebook, path.stem, variant)
                 nbformat.validate(made)
             except (ValueError, nbformat.ValidationError) as error:
                 msg = f"{path}: {error}"
                 raise ReleaseError(msg) from error
-            target = (
-                folder / "source" / path.stem / path.name if variant == "nbgrader" else folder / path.name
-            )
-            target.parent.mkdir(parents=True, exist_ok=True)
-            nbformat.write(made, target)  # type: ignore[no-untyped-call]  # as above
+            place = folder / "source" / path.stem if variant == "nbgrader" else folder
+            place.mkdir(parents=True, exist_ok=True)
+            nbformat.write(made, place / path.name)  # type: ignore[no-untyped-call]  # as above
         if variant == "nbgrader":
             (folder / "nbgrader_config.py").write_text(_nbgrader.CONFIG, encoding="utf-8")
         else:
             readme = _README.format(about=_ABOUT[variant], version=version("graph-ml-course"))
             (folder / "README.md").write_text(readme, encoding="utf-8")
-            shutil.copyfile(notebooks[0].resolve().parent.parent / "LICENSE", folder / "LICENSE")
+        shutil.copyfile(notebooks[0].resolve().parent.parent / "LICENSE", folder / "LICENSE")
         if out.exists():
             out.rmdir()
         folder.rename(out)

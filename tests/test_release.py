@@ -106,10 +106,7 @@ def test_a_folder_that_holds_something_is_refused_and_stays_as_it_is(course, cap
     (course / "taken").mkdir()
     (course / "taken/answers.txt").write_text("mine")
     assert main(["release", "taken", "--variant", variant]) == 2
-    assert (
-        "taken exists and is not empty; nothing is overwritten. Name another folder"
-        in capsys.readouterr().err
-    )
+    assert "taken is not empty, and nothing is overwritten. Name another folder" in capsys.readouterr().err
     assert [path.name for path in (course / "taken").iterdir()] == ["answers.txt"]
 
 
@@ -126,6 +123,13 @@ def test_a_solved_exercise_in_the_source_stops_the_release_and_nothing_is_left(c
         assert main(["release", "out/new", "--variant", variant]) == 2
         assert "00_start_here.ipynb: this cell tagged `exercise` is no stub" in capsys.readouterr().err
     assert list((course / "out").iterdir()) == []
+
+
+def test_a_file_that_is_no_notebook_is_named(course, capsys):
+    (course / "notebooks/01_broken.ipynb").write_text("{")
+    assert main(["release", "out", "--variant", "student"]) == 2
+    assert "01_broken.ipynb: Notebook does not appear to be JSON" in capsys.readouterr().err
+    assert not (course / "out").exists()
 
 
 def test_an_exercise_without_its_check_cannot_be_graded(course, capsys):
