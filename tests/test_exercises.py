@@ -319,6 +319,15 @@ def test_grade_is_silent_or_raises_the_feedback(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_warning_on_the_way_to_a_right_answer_costs_no_points(capsys):
+    def noisy(values):
+        sys.stderr.write("how am I doing?")
+        return doubled(values)
+
+    DOUBLED.grade(noisy)  # nbgrader gives no points for a cell that writes to standard error
+    assert capsys.readouterr().err == ""
+
+
 # --- values ---
 
 

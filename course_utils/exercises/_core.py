@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import io
 import linecache
 import signal
 import textwrap
@@ -18,7 +19,7 @@ import traceback
 import warnings
 import zlib
 from abc import ABC, abstractmethod
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn
 
@@ -137,12 +138,16 @@ class Exercise(ABC):
     def grade(self, answer: Any) -> None:
         """Check an answer for a grader: silent when it is correct.
 
+        What the answer writes to the standard error, warnings among it, is dropped: a grader such as nbgrader
+        would take it for a failure.
+
         Raises
         ------
         AssertionError
             If it is not; the message is the feedback.
         """
-        outcome = self.check(answer)
+        with redirect_stderr(io.StringIO()):
+            outcome = self.check(answer)
         if outcome.status != "correct":
             raise AssertionError(str(outcome))
 
