@@ -157,9 +157,10 @@ class LabPage:
 
     def save(self):
         """Save as a user does, and return what the file holds then."""
-        before = self.path.stat().st_mtime_ns
+        unsaved = self.page.locator(".jp-mod-dirty")
+        assert unsaved.count() > 0
         self.page.keyboard.press("Control+s")
-        self.wait_until(lambda: self.path.stat().st_mtime_ns != before)
+        self.wait_until(lambda: unsaved.count() == 0)
         return json.loads(self.path.read_text(encoding="utf-8"))
 
 
