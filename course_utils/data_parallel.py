@@ -108,7 +108,7 @@ def main(task: str, result: str) -> None:
     """Train what the file `task` says, and write a summary to the file `result`, once for all processes.
 
     To what `train_data_parallel` returns it adds `gap`, the largest difference between the copies after training,
-    and `memory`, the resident bytes of each process.
+    and `memory`, the bytes of each process (on Linux its part of what it shares with others, else all of it).
     """
     import psutil
 
@@ -120,7 +120,8 @@ def main(task: str, result: str) -> None:
     dist.all_reduce(low, op=dist.ReduceOp.MIN)
     dist.all_reduce(high, op=dist.ReduceOp.MAX)
     memory: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(memory, psutil.Process().memory_info().rss)
+    taken = psutil.Process().memory_full_info()
+    dist.all_gather_object(memory, getattr(taken, "pss", taken.rss))
     if dist.get_rank() == 0:
         summary |= {"gap": (high - low).max().item(), "memory": memory}
         Path(result).write_text(json.dumps(summary), encoding="utf-8")

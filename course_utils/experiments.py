@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import sys
 import tempfile
 import time
@@ -161,6 +162,7 @@ def local_cluster(*, n_workers: int) -> Iterator[Client]:
             host="127.0.0.1",
             dashboard_address=None,
             local_directory=scratch,
+            silence_logs=logging.ERROR,  # that a worker was replaced, or ends late, is no news
         ) as cluster,
         Client(cluster) as client,  # type: ignore[no-untyped-call]
         joblib.parallel_config("dask"),
