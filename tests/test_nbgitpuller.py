@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbformat.warnings import DuplicateCellId
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "00_start_here.ipynb"
@@ -135,6 +136,42 @@ def test_where_both_changed_a_line_the_students_stays(course, student):
     notebook = read(student / NAME)
     assert WORK in exercise(notebook).source
     assert "one number" not in exercise(notebook).source
+
+
+def test_where_both_changed_other_lines_of_a_cell_it_has_both(course, student):
+    change(student / NAME, work)
+    line, new = (
+        "Count the links of a graph whose links can all be used both ways.",
+        "Count the links of a graph.",
+    )
+
+    def reword(notebook):
+        exercise(notebook).source = exercise(notebook).source.replace(line, new)
+
+    change(course.folder / "notebooks" / NAME, reword)
+    course.commit()
+    pull(course, student.parent)
+    notebook = read(student / NAME)
+    assert WORK in exercise(notebook).source
+    assert new in exercise(notebook).source
+
+
+def test_a_moved_cell_that_was_run_is_there_twice(course, student):
+    """Why the guide says: do not move cells."""
+    change(student / NAME, work)
+    moved = []
+
+    def move(notebook):
+        moved.append(notebook.cells.pop(6))
+        notebook.cells.insert(15, moved[0])
+
+    change(course.folder / "notebooks" / NAME, move)
+    course.commit()
+    pull(course, student.parent)
+    with pytest.warns(DuplicateCellId):
+        notebook = read(student / NAME)
+    assert moved[0].cell_type == "code"
+    assert sources(notebook).count(moved[0].source) == 2
 
 
 def test_a_notebook_that_the_course_deletes_stays_if_it_was_worked_in(course, student):

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 STEP_MS = 90_000  # one step of a page, on a machine that has other work
-NOTEBOOK_MS = 540_000  # all cells of a notebook
+NOTEBOOK_MS = 1_500_000  # all cells of a notebook, there: it computes for 100 to 200 s on two cores of its own
 
 
 class OpenNotebook:

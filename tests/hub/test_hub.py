@@ -7,6 +7,8 @@ import pytest
 from _hub import Hub, find_proxy, snapshot
 from _lab import STEP_MS, OpenNotebook
 
+pytestmark = pytest.mark.timeout(1700)  # on free cores all of them take some five minutes; here a hang is caught
+
 STUDENT, NEIGHBOUR = "student1", "student2"
 START = "00_start_here"
 CITY = "04_node2vec_cambridge"
