@@ -7,8 +7,10 @@ import nbformat
 import numpy as np
 from PIL import Image
 
-STEP_MS = 90_000  # one step of a page, on a machine that has other work
-NOTEBOOK_MS = 1_500_000  # all cells of a notebook, there: it computes for 100 to 200 s on two cores of its own
+# Milliseconds after which something hangs, on a machine that has much other work: one step of a page; all cells of a
+# notebook, which computes for one to three minutes where it has two cores for itself.
+STEP_MS = 90_000
+NOTEBOOK_MS = 1_500_000
 
 
 class OpenNotebook:

@@ -7,7 +7,7 @@ import pytest
 from _hub import Hub, find_proxy, snapshot
 from _lab import STEP_MS, OpenNotebook
 
-pytestmark = pytest.mark.timeout(1700)  # on free cores all of them take some five minutes; here a hang is caught
+pytestmark = pytest.mark.timeout(1700)  # seconds; see _lab.py
 
 STUDENT, NEIGHBOUR = "student1", "student2"
 START = "00_start_here"
