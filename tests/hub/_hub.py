@@ -64,13 +64,18 @@ class Hub:
 
     def stop(self):
         """End the hub, and with it the proxy, the students' servers and their kernels; none may stay behind."""
-        family = psutil.Process(self.process.pid).children(recursive=True)
+        if self.process.poll() is not None:
+            return  # it never came up, and wait_until_up has said why
+        family = [
+            psutil.Process(self.process.pid),
+            *psutil.Process(self.process.pid).children(recursive=True),
+        ]
         self.process.terminate()
-        _, alive = psutil.wait_procs([psutil.Process(self.process.pid), *family], timeout=60)
-        self.process.wait(timeout=5)
+        _, alive = psutil.wait_procs(family, timeout=60)
         for process in alive:
             process.kill()
-        assert not alive, f"still running after the hub has ended: {alive}"
+        self.process.wait(timeout=5)
+        assert not alive, f"still running a minute after the hub was told to end: {alive}"
 
     def log_in(self, page, student, *, password=None):
         page.goto(f"{self.url}/hub/login")
