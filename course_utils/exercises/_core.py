@@ -169,13 +169,17 @@ class Exercise(ABC):
         cases = list(self.cases(rng))
         # The notebook's own random numbers stay as they are. The inputs are small: threads would only wait.
         with torch.random.fork_rng(devices=[]), _single_thread():
+            # The reference goes first: what PyTorch imports at a first use, which on a busy machine takes longer
+            # than the limit, is not the student's time.
+            expected = [_Trial(self.observe(self.correct_answer(), copy.deepcopy(case))) for case in cases]
             trials = self._tries(answer, cases)
             if all(trial.result is ... for trial in trials):
                 return self._not_attempted()
-            return self._judge(answer, cases[: len(trials)], trials)
+            return self._judge(answer, cases[: len(trials)], expected[: len(trials)], trials)
 
-    def _judge(self, answer: Any, cases: list[tuple[Any, ...]], trials: list[_Trial]) -> Outcome:
-        expected = [_Trial(self.observe(self.correct_answer(), copy.deepcopy(case))) for case in cases]
+    def _judge(
+        self, answer: Any, cases: list[tuple[Any, ...]], expected: list[_Trial], trials: list[_Trial]
+    ) -> Outcome:
         wrong = [not due.agrees(came) for due, came in zip(expected, trials, strict=True)]
         for case, due, came, is_wrong in zip(cases, expected, trials, wrong, strict=True):
             if is_wrong or came.changed:
