@@ -152,7 +152,7 @@ def local_cluster(*, n_workers: int) -> Iterator[Client]:
     try:
         from distributed import Client, LocalCluster
     except ImportError as missing:
-        msg = "A cluster needs Dask, which is not installed: pip install 'graph-ml-course[scale]'."
+        msg = "A cluster needs Dask, which is not installed: pip install '.[scale]' in the folder of the course."
         raise ImportError(msg) from missing
     with (
         tempfile.TemporaryDirectory() as scratch,

@@ -318,7 +318,7 @@ def test_a_worker_whose_trials_would_share_generators_is_refused():
 def test_without_dask_the_error_names_the_mend(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with (
-        pytest.raises(ImportError, match=r"pip install 'graph-ml-course\[scale\]'"),
+        pytest.raises(ImportError, match=r"pip install '\.\[scale\]' in the folder of the course"),
         local_cluster(n_workers=1),
     ):
         pass
