@@ -7,7 +7,7 @@ PY     := $(VENV)/bin/python
 PARALLEL := --numprocesses=2 --dist=loadscope
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint lab bench book lock standins clean
+.PHONY: help setup run test lint lab bench book slides lock standins clean
 
 help:  ## list these commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ bench: setup  ## measure speed side by side with what one would otherwise use
 
 book: setup  ## (not yet) build the course as a web site
 	@echo "The book does not exist yet. 'make run' writes each notebook as HTML under build/."; exit 1
+
+slides: $(EXECUTED)  ## make a reveal.js deck of each notebook, for the projector, in build/slides/
+	@$(PY) docs/slides.py $(EXECUTED)
 
 standins: setup  ## generate the stand-in data again
 	@$(PY) -m course_utils data standins
