@@ -7,7 +7,7 @@ PY     := $(VENV)/bin/python
 PARALLEL := --numprocesses=2 --dist=loadscope
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint lab bench book gallery lock standins clean
+.PHONY: help setup run test lint lab bench book gallery slides lock standins clean
 
 help:  ## list these commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ book: setup $(EXECUTED)  ## execute what has changed and build the course as a w
 
 gallery: setup $(EXECUTED)  ## make the README's figures again, from the real data
 	@$(PY) docs/book/make_gallery.py
+
+slides: setup $(EXECUTED)  ## make a reveal.js deck of each notebook, for the projector, in build/slides/
+	@$(PY) docs/slides.py $(EXECUTED)
 
 standins: setup  ## generate the stand-in data again
 	@$(PY) -m course_utils data standins
