@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 CELL_TIMEOUT = 600  # Seconds. A cell that takes longer hangs.
 SAMPLE_SECONDS = 0.1
+VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,16 @@ def execute(
     finally:
         usage.stop()
     seconds = time.perf_counter() - start
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if not _is_progress(output)]
     return Execution(notebook, seconds, usage.cpu_seconds, usage.peak_bytes, failure)
+
+
+def _is_progress(output: NotebookNode) -> bool:
+    """Whether it is a progress bar: without a kernel that moves it, it would stand at 0 % for ever."""
+    data = output.get("data", {})
+    return VIEW in data and "%|" in data.get("text/plain", "")
 
 
 def _where(notebook: NotebookNode, index: int) -> str:

@@ -24,6 +24,16 @@ def test_outputs_time_and_memory_of_a_good_notebook(tmp_path):
     assert 200 * 2**20 < done.peak_bytes < 600 * 2**20
 
 
+def test_progress_bars_do_not_stay_behind(tmp_path):
+    nb = notebook(
+        "from tqdm.auto import trange\nfor i in trange(3): print(i)",
+        "import ipywidgets; ipywidgets.IntSlider()",
+    )
+    assert _execute.execute(nb, tmp_path).failure == ""
+    assert [output.output_type for output in nb.cells[1].outputs] == ["stream"]
+    assert _execute.VIEW in nb.cells[2].outputs[0].data
+
+
 def test_a_failure_names_the_cell_and_its_first_line(tmp_path):
     nb = notebook("x = 1", "# divide\ny = x / 0", "z = 3")
     done = _execute.execute(nb, tmp_path)
