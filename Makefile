@@ -7,7 +7,7 @@ PY     := $(VENV)/bin/python
 PARALLEL := --numprocesses=2 --dist=loadscope
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint lab bench book slides lock standins clean
+.PHONY: help setup run test lint lab bench book gallery slides lock standins clean
 
 help:  ## list these commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -46,10 +46,14 @@ lab: setup  ## open the notebooks in JupyterLab
 bench: setup  ## measure speed side by side with what one would otherwise use
 	@for script in benchmarks/*.py; do $(PY) $$script || exit 1; done
 
-book: setup  ## (not yet) build the course as a web site
-	@echo "The book does not exist yet. 'make run' writes each notebook as HTML under build/."; exit 1
+book: setup $(EXECUTED)  ## execute what has changed and build the course as a web site
+	@rm -rf build/book
+	@$(PY) docs/book/make_book.py
 
-slides: $(EXECUTED)  ## make a reveal.js deck of each notebook, for the projector, in build/slides/
+gallery: setup $(EXECUTED)  ## make the README's figures again, from the real data
+	@$(PY) docs/book/make_gallery.py
+
+slides: setup $(EXECUTED)  ## make a reveal.js deck of each notebook, for the projector, in build/slides/
 	@$(PY) docs/slides.py $(EXECUTED)
 
 standins: setup  ## generate the stand-in data again

@@ -10,7 +10,16 @@ from nbval.plugin import IPyNbCell
 
 ROOT = Path(__file__).resolve().parent
 MAX_BYTES = 2**30
-NOT_LOOKED_AT = {".venv", ".git", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", "build"}
+NOT_LOOKED_AT = {
+    ".venv",
+    ".git",
+    "__pycache__",
+    ".pytest_cache",
+    ".mypy_cache",
+    ".ruff_cache",
+    "build",
+    "node_modules",
+}
 
 # pytest-socket closes the network to this process. Kernels and other child processes are sent to a proxy that is
 # not there; loopback servers of the tests are reached directly.

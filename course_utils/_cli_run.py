@@ -6,12 +6,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from course_utils import _execute, _store
+from course_utils import _execute, _html, _store
 
 if TYPE_CHECKING:
     import argparse
-
-    from nbformat import NotebookNode
 
 BUILD = Path("build")
 EXECUTED = BUILD / "executed"  # What the slides and the book are made from.
@@ -35,6 +33,7 @@ def _run(options: argparse.Namespace) -> int:
         print(notebooks, file=sys.stderr)
         return 2
     EXECUTED.mkdir(parents=True, exist_ok=True)
+    mathjax_folder = "mathjax" if _html.copy_mathjax(BUILD / "mathjax") else ""
     print(f"Data: {runtime.data_line()}.")
     failures = []
     print(f"\n{'notebook':32} {'seconds':>8} {'peak memory':>12}  outcome")
@@ -44,7 +43,8 @@ def _run(options: argparse.Namespace) -> int:
             total=len(notebook.cells), desc=path.stem, unit="cell", leave=False, disable=None
         ) as progress:
             done = _execute.execute(notebook, path.parent, on_cell=progress.update)
-        (BUILD / f"{path.stem}.html").write_text(_to_html(notebook, path.stem), encoding="utf-8")
+        page = _html.to_html(notebook, path.stem, mathjax_folder=mathjax_folder)
+        (BUILD / f"{path.stem}.html").write_text(page, encoding="utf-8")
         outcome = "ok" if not done.failure else "FAILED"
         print(f"{path.stem:32} {done.seconds:8.1f} {done.peak_bytes / 2**20:9.0f} MB  {outcome}", flush=True)
         if done.failure:
@@ -54,6 +54,8 @@ def _run(options: argparse.Namespace) -> int:
     print(f"\nThe executed course: {(BUILD / f'{notebooks[0].stem}.html').resolve().as_uri()}")
     if len(notebooks) > 1:
         print(f"and {len(notebooks) - 1} more in {BUILD.resolve()}")
+    if not mathjax_folder:
+        print(_html.NO_MATHJAX)
     for failure in failures:
         print(f"FAILED: {failure}", file=sys.stderr)
     return 1 if failures else 0
@@ -77,11 +79,3 @@ def _find(names: list[str]) -> list[Path] | str:
             return f"No notebook {name!r}. There are: {', '.join(path.stem for path in known)}."
         chosen += matches
     return chosen or known
-
-
-def _to_html(notebook: NotebookNode, title: str) -> str:
-    from nbconvert import HTMLExporter
-
-    exporter = HTMLExporter()  # type: ignore[no-untyped-call]  # nbconvert is not annotated
-    html, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})
-    return str(html)

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import logging
+import sys
+import tempfile
 import time
 import warnings
+from collections.abc import Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import joblib
-import pandas as pd
 import torch
-from sklearn.model_selection import ParameterGrid
 from threadpoolctl import threadpool_limits
-from tqdm.auto import tqdm
 
 from course_utils.runtime import seed_everything
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-__all__ = ["run_grid"]
+    import pandas as pd
+    from distributed import Client
+
+    Grid = Mapping[str, Sequence[Any]]
+
+# Each worker imports this module. It must not bring along what only the caller needs (pandas, progress bars).
+__all__ = ["local_cluster", "run_grid"]
 
 # First line of a file of trials. A file that begins otherwise is never written to.
 HEADER = '{"trials of": "course_utils.experiments.run_grid"}\n'
@@ -29,7 +38,7 @@ TAKEN = {"seed", "seconds", "error"}
 
 def run_grid(
     trial: Callable[..., Mapping[str, Any]],
-    grid: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Sequence[Any]]],
+    grid: Grid | Sequence[Grid],
     *,
     seeds: Iterable[int],
     n_jobs: int | None = 1,
@@ -46,13 +55,13 @@ def run_grid(
     trial
         Returns what it measured, by name. A function of a notebook will do.
     grid
-        Values by name, of which all combinations are tried, or a list of such grids
-        (`sklearn.model_selection.ParameterGrid`).
+        Values by name, of which all combinations are tried, the last name in the alphabet changing fastest,
+        or a list of such grids.
     seeds
         Seeds, each tried with every setting.
     n_jobs
         Trials at a time; -1: one for each core. None: as many as `joblib.parallel_config` says around the call,
-        whose backend (loky, threading, dask) is used in any case.
+        whose backend (loky, threading, dask) is used in any case. See `local_cluster`.
     progress
         Whether to show a progress bar.
     resume
@@ -71,14 +80,19 @@ def run_grid(
         If there is nothing to try, a name is taken, or the file to resume from is not one of trials.
     TypeError
         If the values of a name are not in a list, or a setting cannot be written to the file.
+    RuntimeError
+        If a Dask worker runs several trials at a time in one process: they would share its generators.
 
     Warns
     -----
     RuntimeWarning
         If trials failed. The others are in the table.
     """
+    import pandas as pd
+    from tqdm.auto import tqdm
+
     seeds = [int(seed) for seed in seeds]
-    tasks = [(setting, seed) for setting in ParameterGrid(grid) for seed in seeds]
+    tasks = [(setting, seed) for setting in _settings(grid) for seed in seeds]
     if not tasks:
         msg = "There is nothing to try: give at least one setting and one seed."
         raise ValueError(msg)
@@ -109,10 +123,89 @@ def run_grid(
     return table[[name for name in table if name not in {"seconds", "error"}] + ["seconds", "error"]]
 
 
+@contextmanager
+def local_cluster(*, n_workers: int) -> Iterator[Client]:
+    """Start a Dask cluster on this machine, on which ``run_grid(..., n_jobs=None)`` runs inside the `with` block.
+
+    Each worker is a process of one thread that talks over TCP on loopback. If one is killed, another takes its
+    place, and its trial runs again. On a cluster elsewhere the same takes two lines:
+    ``client = Client(address)`` and ``with joblib.parallel_config("dask"): ...``.
+
+    Dask's own threads draw from Python's `random` in the same process. A trial must not: take PyTorch's or NumPy's
+    generators, or one of your own.
+
+    Parameters
+    ----------
+    n_workers
+        Number of processes.
+
+    Yields
+    ------
+    distributed.Client
+        The connection to the cluster.
+
+    Raises
+    ------
+    ImportError
+        If Dask is not installed.
+    """
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError as missing:
+        msg = "A cluster needs Dask, which is not installed: pip install '.[scale]' in the folder of the course."
+        raise ImportError(msg) from missing
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        LocalCluster(  # type: ignore[no-untyped-call]
+            n_workers=n_workers,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address=None,
+            local_directory=scratch,
+            silence_logs=logging.ERROR,  # that a worker was replaced, or ends late, is no news
+        ) as cluster,
+        Client(cluster) as client,  # type: ignore[no-untyped-call]
+        joblib.parallel_config("dask"),
+    ):
+        yield client
+
+
+def _settings(grid: Grid | Sequence[Grid]) -> Iterator[dict[str, Any]]:
+    """Yield all combinations, as scikit-learn's ParameterGrid does, whose import alone takes 60 MB."""
+    for one in [grid] if isinstance(grid, Mapping) else grid:
+        for name, values in one.items():
+            if isinstance(values, str) or not hasattr(values, "__iter__"):
+                msg = f"{name}={values!r} needs to be a list of values to try, such as {name}=[{values!r}]."
+                raise TypeError(msg)
+        names = sorted(one)
+        for combination in itertools.product(*(one[name] for name in names)):
+            yield dict(zip(names, combination, strict=True))
+
+
+def _check_worker() -> None:
+    """Refuse a Dask worker with threads: trials in one process share the generators that seeds are for."""
+    if "distributed" not in sys.modules:
+        return
+    from distributed import get_worker
+
+    try:
+        worker = get_worker()
+    except ValueError:  # not in a worker
+        return
+    if worker.state.nthreads > 1:
+        msg = (
+            f"The Dask worker {worker.address} runs {worker.state.nthreads} trials at a time in one process, where "
+            "they share generators: results would change from run to run. Start workers with one thread: "
+            "LocalCluster(threads_per_worker=1), dask worker --nthreads 1."
+        )
+        raise RuntimeError(msg)
+
+
 def _attempt(
     i: int, trial: Callable[..., Mapping[str, Any]], setting: dict[str, Any], seed: int, *, plain: bool
 ) -> tuple[int, dict[str, Any]]:
     """Run one trial on one thread; whatever goes wrong in it becomes its row's error."""
+    _check_worker()
     num_threads = torch.get_num_threads()
     row: dict[str, Any] = {}
     error = None

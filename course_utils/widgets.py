@@ -59,7 +59,11 @@ def explore(
         return _render(draw, figsize, {name: control.value for name, control in controls.items()})
 
     image, words = render()
-    display(ipywidgets.VBox(list(controls.values())))  # type: ignore[no-untyped-call]  # IPython is not annotated
+    box = ipywidgets.VBox(list(controls.values()))
+    # The text is for pages without a kernel. They would print what Python calls the box.
+    names = ", ".join(control.description for control in controls.values())
+    note = {"text/plain": f"Sliders that move while the notebook runs: {names}."}
+    display(box._repr_mimebundle_() | note, raw=True)  # type: ignore[no-untyped-call]  # IPython is not annotated
     picture = display(image, display_id=True)  # type: ignore[no-untyped-call]  # as above
     caption = display(words, raw=True, display_id=True)  # type: ignore[no-untyped-call]  # as above
 
@@ -87,5 +91,5 @@ def _render(
     figure, png = Figure(figsize=figsize), io.BytesIO()
     sentence = draw(figure, **values)
     figure.savefig(png, format="png")
-    image = Image(png.getvalue(), alt=sentence)  # type: ignore[no-untyped-call]  # IPython is not annotated
+    image = Image(png.getvalue())  # type: ignore[no-untyped-call]  # IPython is not annotated
     return image, {"text/plain": sentence}

@@ -1,25 +1,25 @@
-"""The cells of a notebook that a later cell needs, by the names that it reads."""
+"""The cells of a notebook that some of its cells need, by the names that they read."""
 
 import dis
 
 
-def slice_of(cells, last):
-    """Return cells[last] and those before it that define the names it reads, in order, without the rest.
+def slice_of(cells, targets):
+    """Return the targets, and of the cells before each those that define a name it reads, and so on.
 
-    What a cell changes in an object of another cell is not seen: a training loop is left out, a model that it
-    trains is not. So pictures come out in seconds, of untrained vectors.
+    A cell that only changes what another one defines is not seen: a model is kept, and the loop that trains it is
+    not. So pictures come in seconds, if of untrained vectors.
     """
     wanted, kept = set(), []
-    for cell in reversed(cells[: last + 1]):
+    for cell in reversed(cells):
         reads, writes = names(compile(cell.source, "cell", "exec"))
-        if cell is cells[last] or writes & wanted:
+        if cell in targets or writes & wanted:
             wanted = (wanted - writes) | reads
             kept.insert(0, cell)
     return kept
 
 
 def names(code):
-    """Return the global names that code reads, its functions included, and those that it defines."""
+    """Return the global names that code and its functions read before it defines them, and those it defines."""
     reads, later, writes = set(), set(), set()
     for step in dis.get_instructions(code):
         if step.opname in {"LOAD_NAME", "LOAD_GLOBAL"} and step.argval not in writes:

@@ -291,6 +291,20 @@ def test_an_endless_loop_is_stopped_and_other_timers_run_on():
     assert (before == after == 0) or before - 3 < after < before
 
 
+@pytest.mark.usefixtures("short_limit")
+def test_what_is_loaded_at_a_first_use_is_not_the_students_time():
+    loaded = []
+
+    def tripled(values):
+        if not loaded:
+            time.sleep(0.5)  # as PyTorch does when it makes its first optimizer
+            loaded.append("now")
+        return values * 3
+
+    exercise = FunctionExercise(tripled, cases=_doubled_cases, misconceptions={}, hints=(), why="It counts.")
+    assert exercise.check(tripled).status == "correct"
+
+
 def test_a_check_works_outside_the_main_thread():
     found = []
     thread = threading.Thread(target=lambda: found.append(DOUBLED.check(doubled).status))
@@ -317,6 +331,15 @@ def test_grade_is_silent_or_raises_the_feedback(capsys):
     with pytest.raises(AssertionError, match="not attempted"):
         DOUBLED.grade(...)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_warning_on_the_way_to_a_right_answer_costs_no_points(capsys):
+    def noisy(values):
+        sys.stderr.write("how am I doing?")
+        return doubled(values)
+
+    DOUBLED.grade(noisy)  # nbgrader gives no points for a cell that writes to standard error
+    assert capsys.readouterr().err == ""
 
 
 # --- values ---

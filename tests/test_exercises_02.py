@@ -195,7 +195,7 @@ def first_layer_on_the_left(weights, biases):
     [
         ("count_parameters", lambda w: sum(a * b for a, b in pairwise(w)), "The biases are missing."),
         ("affine_of_stack", first_layer_on_the_left, "The matrices are multiplied in the wrong order."),
-        ("affine_of_stack", lambda weights, biases: layer_by_layer(weights, biases)[0], "A list is due"),
+        ("affine_of_stack", lambda weights, biases: layer_by_layer(weights, biases)[0], "A tuple is due"),
         ("momentum_step", velocity_in_place, "v: your code changed it in place"),
         (
             "momentum_step",

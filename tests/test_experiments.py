@@ -4,6 +4,12 @@ import json
 import os
 import random
 import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
 
 import joblib
 import numpy as np
@@ -12,7 +18,7 @@ import pytest
 import torch
 from joblib._parallel_backends import ThreadingBackend
 
-from course_utils.experiments import run_grid
+from course_utils.experiments import local_cluster, run_grid
 
 GRID = {"depth": [1, 2], "width": [8]}
 
@@ -238,3 +244,104 @@ def test_the_backend_of_the_caller_is_used():
         table = run(lambda *, depth, width, seed: {"sum": depth + width + seed}, n_jobs=None)
     assert batches == [1, 1, 1, 1]
     assert table["sum"].tolist() == [9, 10, 10, 11]
+
+
+def draw_slowly(*, depth, width, seed, folder):
+    """Leave word that the trial began, and take long enough to be killed.
+
+    Python's `random` is left alone: Dask draws from it, too, and sooner or later in between.
+    """
+    (folder / f"{depth}-{seed}-{time.monotonic_ns()}").write_text(str(os.getpid()))
+    before = torch.rand(width).sum()
+    time.sleep(0.4)
+    return {"total": depth * float(before + torch.rand(1) + np.random.rand())}  # noqa: NPY002 (it is what is tested)
+
+
+def kill_first_to_begin(folder):
+    while not (begun := list(folder.iterdir())):
+        time.sleep(0.02)
+    time.sleep(0.1)
+    os.kill(int(begun[0].read_text()), signal.SIGKILL)
+
+
+def test_a_cluster_gives_the_same_table_even_if_a_worker_is_killed(tmp_path):
+    folders = [tmp_path / name for name in ("alone", "cluster", "killed")]
+    for folder in folders:
+        folder.mkdir()
+    alone, *trials = (partial(draw_slowly, folder=folder) for folder in folders)
+    expected = without_time(run(alone))
+    with local_cluster(n_workers=2) as client:
+        assert client.scheduler.address.startswith("tcp://127.0.0.1:")
+        pids = client.run(os.getpid)
+        assert os.getpid() not in pids.values()
+        pd.testing.assert_frame_equal(without_time(run(trials[0], n_jobs=None)), expected)
+
+        killer = threading.Thread(target=kill_first_to_begin, args=[folders[2]])
+        killer.start()
+        table = run(trials[1], n_jobs=None)
+        killer.join()
+    pd.testing.assert_frame_equal(without_time(table), expected)
+    runs = [len(list(folder.iterdir())) for folder in folders]
+    assert runs[:2] == [4, 4]
+    assert runs[2] > 4  # a trial began, was killed, and began again
+
+
+def test_a_cluster_resumes_from_a_file(tmp_path):
+    file = tmp_path / "trials"
+    trial = lambda *, depth, width, seed: {"sum": depth + width + seed}  # noqa: E731 (pickled by value)
+    run(trial, {"depth": [1], "width": [8]}, resume=file)
+    with local_cluster(n_workers=1):
+        table = run(trial, n_jobs=None, resume=file)
+    assert table["sum"].tolist() == [9, 10, 10, 11]
+    assert len(file.read_text().splitlines()) == 5
+
+
+def test_a_worker_whose_trials_would_share_generators_is_refused():
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(
+            n_workers=1,
+            threads_per_worker=2,
+            processes=False,
+            protocol="tcp://",
+            host="127.0.0.1",
+            dashboard_address=None,
+        ) as cluster,
+        Client(cluster),
+        joblib.parallel_config("dask"),
+        pytest.raises(RuntimeError, match=r"runs 2 trials at a time in one process.*threads_per_worker=1"),
+    ):
+        run(n_jobs=None)
+
+
+def test_without_dask_the_error_names_the_mend(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with (
+        pytest.raises(ImportError, match=r"pip install '\.\[scale\]' in the folder of the course"),
+        local_cluster(n_workers=1),
+    ):
+        pass
+
+
+def test_a_worker_imports_only_what_a_trial_needs():
+    heavy = ["pandas", "sklearn", "matplotlib", "torch_geometric", "distributed"]
+    code = f"import sys, course_utils.experiments; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_settings_are_those_of_scikit_learn():
+    from sklearn.model_selection import ParameterGrid
+
+    grid = [{"b": [1, 2], "a": ("x", "y")}, {"c": np.arange(3)}, {}]
+    table = run(lambda **_: {}, grid, [0])
+    expected = pd.DataFrame(list(ParameterGrid(grid)))
+    pd.testing.assert_frame_equal(table[list(expected)], expected)
+
+
+def test_a_text_is_not_a_list_of_values():
+    with pytest.raises(
+        TypeError, match=r"depth='deep' needs to be a list of values to try, such as depth=\['deep'\]"
+    ):
+        run(grid={"depth": "deep"})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import io
 import linecache
 import signal
 import textwrap
@@ -18,7 +19,7 @@ import traceback
 import warnings
 import zlib
 from abc import ABC, abstractmethod
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn
 
@@ -137,12 +138,16 @@ class Exercise(ABC):
     def grade(self, answer: Any) -> None:
         """Check an answer for a grader: silent when it is correct.
 
+        What the answer writes to the standard error, warnings among it, is dropped: a grader such as nbgrader
+        would take it for a failure.
+
         Raises
         ------
         AssertionError
             If it is not; the message is the feedback.
         """
-        outcome = self.check(answer)
+        with redirect_stderr(io.StringIO()):
+            outcome = self.check(answer)
         if outcome.status != "correct":
             raise AssertionError(str(outcome))
 
@@ -164,13 +169,17 @@ class Exercise(ABC):
         cases = list(self.cases(rng))
         # The notebook's own random numbers stay as they are. The inputs are small: threads would only wait.
         with torch.random.fork_rng(devices=[]), _single_thread():
+            # The reference goes first: what PyTorch imports at a first use, which on a busy machine takes longer
+            # than the limit, is not the student's time.
+            expected = [_Trial(self.observe(self.correct_answer(), copy.deepcopy(case))) for case in cases]
             trials = self._tries(answer, cases)
             if all(trial.result is ... for trial in trials):
                 return self._not_attempted()
-            return self._judge(answer, cases[: len(trials)], trials)
+            return self._judge(answer, cases[: len(trials)], expected[: len(trials)], trials)
 
-    def _judge(self, answer: Any, cases: list[tuple[Any, ...]], trials: list[_Trial]) -> Outcome:
-        expected = [_Trial(self.observe(self.correct_answer(), copy.deepcopy(case))) for case in cases]
+    def _judge(
+        self, answer: Any, cases: list[tuple[Any, ...]], expected: list[_Trial], trials: list[_Trial]
+    ) -> Outcome:
         wrong = [not due.agrees(came) for due, came in zip(expected, trials, strict=True)]
         for case, due, came, is_wrong in zip(cases, expected, trials, wrong, strict=True):
             if is_wrong or came.changed:
