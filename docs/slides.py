@@ -1,4 +1,3 @@
-# noqa: INP001 (a script beside the documents)
 """Make a reveal.js deck of each executed notebook that is named: decks that need no network.
 
     python docs/slides.py build/executed/*.ipynb
@@ -190,7 +189,7 @@ def main(names: list[str]) -> None:
     copy_assets(DECKS)
     for name in names:
         deck = write_deck(Path(name), DECKS)
-        print(deck.resolve().as_uri())  # noqa: T201 (a script)
+        print(deck.resolve().as_uri())
 
 
 if __name__ == "__main__":
