@@ -4,9 +4,10 @@ import os
 import tempfile
 from pathlib import Path
 
-import psutil
 import pytest
 from nbval.plugin import IPyNbCell
+
+from course_utils._execute import Usage
 
 ROOT = Path(__file__).resolve().parent
 MAX_BYTES = 2**30
@@ -45,39 +46,28 @@ def _empty_cache():
         yield
 
 
-class Watch:
-    """What a notebook's kernel has used so far, and the project's files as they were before it."""
-
-    def __init__(self):
-        self.files = dict(_files())
-        self.peak_bytes = 0
-        self.cpu_seconds = 0.0
-
-    def look(self, kernel):
-        family = [kernel, *kernel.children(recursive=True)]
-        self.peak_bytes = max(self.peak_bytes, _high_water(kernel), sum(p.memory_info().rss for p in family))
-        self.cpu_seconds = max(self.cpu_seconds, sum(sum(p.cpu_times()[:4]) for p in family))
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
-    if isinstance(item, IPyNbCell) and not hasattr(item.parent, "watch"):
-        item.parent.watch = Watch()
+    if isinstance(item, IPyNbCell) and not hasattr(item.parent, "usage"):
+        item.parent.usage, item.parent.files = Usage(), dict(_files())
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown(item, nextitem):
-    """Look at the kernel after each cell of a notebook, and judge after the last, when it has been stopped."""
+    """Watch the kernel from the first cell of a notebook on, and judge after the last, when it has been stopped."""
     if not isinstance(item, IPyNbCell):
         return (yield)
-    notebook, watch = item.parent, item.parent.watch
-    watch.look(psutil.Process(notebook.kernel.km.provisioner.pid))
+    notebook, usage = item.parent, item.parent.usage
+    usage.watch(notebook.kernel.km)
+    is_last = nextitem is None or nextitem.parent is not notebook
+    if is_last:
+        usage.stop()
     yield
-    if nextitem is None or nextitem.parent is not notebook:
+    if is_last:
         budget = notebook.nb.metadata.course.budget_s
-        assert watch.cpu_seconds <= budget, f"{watch.cpu_seconds:.0f} s of processor time, budget {budget} s"
-        assert watch.peak_bytes <= MAX_BYTES, f"{watch.peak_bytes / 2**20:.0f} MB of memory"
-        left = {str(path) for path, _ in set(_files()) ^ set(watch.files.items())}
+        assert usage.cpu_seconds <= budget, f"{usage.cpu_seconds:.0f} s of processor time, budget {budget} s"
+        assert usage.peak_bytes <= MAX_BYTES, f"{usage.peak_bytes / 2**20:.0f} MB of memory"
+        left = {str(path) for path, _ in set(_files()) ^ set(notebook.files.items())}
         assert not left, f"the notebook leaves or changes files: {left}"
     return None
 
@@ -88,12 +78,3 @@ def _files():
         for name in names:
             path = Path(parent) / name
             yield path, path.stat().st_mtime_ns
-
-
-def _high_water(process):
-    """Return the most memory a process has held, in bytes, where Linux keeps it; else 0."""
-    try:
-        status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
-    except OSError:
-        return 0
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024

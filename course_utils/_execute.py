@@ -30,7 +30,7 @@ class Execution:
     cpu_seconds
         Processor time of the kernel and its children.
     peak_bytes
-        Most resident memory of the kernel and its children.
+        Most memory of the kernel and its children at a time.
     failure
         "" or one line: cell, error, message.
     """
@@ -60,7 +60,7 @@ def execute(
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     failure, started = "", 0
-    usage = _Usage()
+    usage = Usage()
 
     def on_start(cell_index: int, **_: object) -> None:
         nonlocal started
@@ -100,8 +100,17 @@ def _where(notebook: NotebookNode, index: int) -> str:
     return f"cell {index + 1} ({first_line.strip()[:60]!r})"
 
 
-class _Usage:
-    """Sample a kernel and its children until stopped; use the system's high-water mark where it keeps one."""
+class Usage:
+    """Sample what a kernel and its children use, until stopped.
+
+    Attributes
+    ----------
+    cpu_seconds
+        Processor time of all of them.
+    peak_bytes
+        Most memory of all of them at a time. Pages that they share count once, as a hub's limit counts them, where
+        the system tells (Linux).
+    """
 
     def __init__(self) -> None:
         self.cpu_seconds = 0.0
@@ -117,6 +126,7 @@ class _Usage:
             self._thread.start()
 
     def stop(self) -> None:
+        """Stop sampling."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
@@ -124,16 +134,27 @@ class _Usage:
     def _sample(self, pid: int) -> None:
         import psutil
 
-        try:
-            kernel = psutil.Process(pid)
-            while not self._stop.wait(SAMPLE_SECONDS):
+        while not self._stop.wait(SAMPLE_SECONDS):
+            try:
+                kernel = psutil.Process(pid)
                 family = [kernel, *kernel.children(recursive=True)]
-                self.cpu_seconds = max(self.cpu_seconds, sum(sum(p.cpu_times()[:4]) for p in family))
-                self.peak_bytes = max(
-                    self.peak_bytes, _high_water(pid), sum(p.memory_info().rss for p in family)
-                )
-        except psutil.NoSuchProcess:
-            return  # It ended between two samples.
+                cpu_seconds = sum(sum(process.cpu_times()[:4]) for process in family)
+                held = sum(map(_memory, family)) if len(family) > 1 else 0
+            except psutil.NoSuchProcess:
+                continue  # One of them ended while it was looked at.
+            self.cpu_seconds = max(self.cpu_seconds, cpu_seconds)
+            self.peak_bytes = max(self.peak_bytes, _high_water(pid) or _memory(kernel), held)
+
+
+def _memory(process: Any) -> int:
+    """Return the bytes a process holds; of a page that several share, its part."""
+    import psutil
+
+    try:
+        info = process.memory_full_info()
+    except psutil.AccessDenied:  # a process that has just begun
+        info = process.memory_info()
+    return int(getattr(info, "pss", 0) or info.rss)
 
 
 def _high_water(pid: int) -> int:
