@@ -36,11 +36,14 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def course(tmp_path, monkeypatch):
-    """Return a course of one notebook, which has been run and has a speaker note, as the working directory."""
+    """Return a course of one notebook, which has been run and has two speaker notes, as the working directory."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notebooks").mkdir()
     shutil.copy(ROOT / "LICENSE", tmp_path)
     notebook = read(ROOT / "notebooks/00_start_here.ipynb")
+    for cell in notebook.cells:  # The two notes below shall be the only ones.
+        cell.metadata.pop("course", None)
+        cell.metadata.pop("slideshow", None)
     notebook.cells[0].metadata.course = {"notes": NOTE}
     next(cell for cell in notebook.cells if is_exercise(cell)).metadata.course = {"notes": "Five minutes."}
     code = next(cell for cell in notebook.cells if cell.cell_type == "code")
