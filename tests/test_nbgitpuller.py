@@ -162,7 +162,8 @@ def test_a_moved_cell_that_was_run_is_there_twice(course, student):
     moved = []
 
     def move(notebook):
-        moved.append(notebook.cells.pop(6))
+        place = next(i for i, cell in enumerate(notebook.cells) if cell.source.startswith("possible = "))
+        moved.append(notebook.cells.pop(place))
         notebook.cells.insert(15, moved[0])
 
     change(course.folder / "notebooks" / NAME, move)
