@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 
-# A notebook stays in one process from its first cell to its last.
-PARALLEL := --numprocesses=2 --dist=loadscope
+# A notebook stays in one process from its first cell to its last. What takes longest (tests/hub) is collected first.
+PARALLEL := --numprocesses=2 --dist=loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lint lab bench book gallery slides lock standins clean
