@@ -162,7 +162,7 @@ def shown(decks, browser):
     found = {}
     for deck in sorted(decks.glob("*.html")):
         page, trouble = browser.new_page(viewport={"width": 1280, "height": 720}), []
-        page.on("console", lambda message, log=trouble: log.append(message.text))
+        page.on("console", lambda m, log=trouble: m.type == "error" and log.append(m.text))
         page.on("pageerror", lambda error, log=trouble: log.append(str(error)))
         page.on("requestfailed", lambda request, log=trouble: log.append(request.url))
         page.on("request", lambda r, log=trouble: r.url.startswith("http") and log.append(r.url))
