@@ -12,11 +12,13 @@ import torch
 from torch_geometric.utils import degree, remove_self_loops
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from torch import Tensor
 
 __all__ = ["between_node_share", "dirichlet_energy", "mean_cosine_distance"]
 
-# Columns of a signal of which `dirichlet_energy` takes the differences at a time.
+# Columns of a signal that are taken at a time.
 COLUMNS = 64
 
 
@@ -44,12 +46,11 @@ def dirichlet_energy(h: Tensor, edge_index: Tensor, *, normalization: Literal["s
     if normalization not in {"sym", None}:
         msg = f"normalization={normalization!r} is unknown; take 'sym' or None."
         raise ValueError(msg)
-    h = h.double()
     (source, target), _ = remove_self_loops(edge_index)
+    scale = torch.ones(h.size(0), 1, dtype=torch.float64, device=h.device)
     if normalization == "sym":
-        h = h / (1 + degree(target, h.size(0), dtype=h.dtype)).sqrt()[:, None]
-    # A few columns at a time: all of them, once for each edge, could fill a small machine's memory.
-    parts = torch.split(h, COLUMNS, dim=1)
+        scale = (1 + degree(target, h.size(0), dtype=torch.float64)).rsqrt()[:, None]
+    parts = (part * scale for part in _columns(h))
     return 0.5 * math.fsum(float((part[source] - part[target]).square().sum()) for part in parts)
 
 
@@ -71,14 +72,16 @@ def mean_cosine_distance(h: Tensor) -> float:
         0 where all rows point the same way, about 1 where directions are spread evenly; NaN if fewer than two rows
         are not zero.
     """
-    h = h.double()
-    length = h.norm(dim=1, keepdim=True)
-    direction = (h / length)[length[:, 0] > 0]
-    count = len(direction)
+    length = torch.zeros(h.size(0), 1, dtype=torch.float64, device=h.device)
+    for part in _columns(h):
+        length = torch.hypot(length, part.norm(dim=1, keepdim=True))
+    has_direction = length[:, 0] > 0
+    count = int(has_direction.sum())
     if count < 2:  # noqa: PLR2004 (a pair)
         return float("nan")
+    directions = ((part / length)[has_direction] for part in _columns(h))
     # With u the directions and m their mean, the sum over pairs of |u_i - u_j|^2 / 2 is N times that of |u_i - m|^2.
-    return float((direction - direction.mean(dim=0)).square().sum() / (count - 1))
+    return _spread(directions) / (count - 1)
 
 
 def between_node_share(h: Tensor) -> float:
@@ -94,5 +97,16 @@ def between_node_share(h: Tensor) -> float:
     float
         0 where all rows are equal, 1 where they average to zero; NaN if the whole signal is zero.
     """
-    h = h.double()
-    return float((h - h.mean(dim=0)).square().sum() / h.square().sum())
+    whole = math.fsum(float(part.square().sum()) for part in _columns(h))
+    return _spread(_columns(h)) / whole if whole else float("nan")
+
+
+def _columns(h: Tensor) -> Iterator[Tensor]:
+    """Yield a few columns at a time in double precision: all of them could fill a small machine's memory."""
+    for part in torch.split(h, COLUMNS, dim=1):
+        yield part.double()
+
+
+def _spread(parts: Iterable[Tensor]) -> float:
+    """Add up the squared distances from the mean row."""
+    return math.fsum(float((part - part.mean(dim=0)).square().sum()) for part in parts)

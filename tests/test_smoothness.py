@@ -41,6 +41,16 @@ def test_energy_of_a_wide_signal_is_that_of_its_columns():
     assert dirichlet_energy(wide, EDGE_INDEX) == pytest.approx(by_column)
 
 
+def test_a_wide_signal_is_measured_as_a_whole():
+    wide = torch.randn(5, 150, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    pairs = torch.combinations(torch.arange(5)).t()
+    assert mean_cosine_distance(wide) == pytest.approx(
+        1 - float(cosine_similarity(*wide[pairs], dim=1).mean())
+    )
+    share = float((wide - wide.mean(dim=0)).square().sum() / wide.square().sum())
+    assert between_node_share(wide) == pytest.approx(share)
+
+
 def test_self_loops_change_no_energy(signal):
     loops = torch.arange(5).expand(2, 5)
     with_loops = torch.cat([EDGE_INDEX, loops], dim=1)
