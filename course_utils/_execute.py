@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from nbformat import NotebookNode
 
 CELL_TIMEOUT = 600  # Seconds. A cell that takes longer hangs.
@@ -43,9 +41,7 @@ class Execution:
     failure: str
 
 
-def execute(
-    notebook: NotebookNode, folder: Path, *, on_cell: Callable[[], object] = lambda: None
-) -> Execution:
+def execute(notebook: NotebookNode, folder: Path) -> Execution:
     """Run the cells from top to bottom in a fresh kernel whose working directory is `folder`.
 
     Parameters
@@ -54,8 +50,6 @@ def execute(
         Gets the outputs, in place.
     folder
         Where the notebook lives.
-    on_cell
-        Called after each cell.
     """
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -77,7 +71,6 @@ def execute(
         # The kernel talks over loopback to this process alone; its warning about that is for servers.
         extra_arguments=["--IPKernelApp.log_level=ERROR"],
         on_cell_start=on_start,
-        on_cell_complete=lambda **_: on_cell(),
     )
     start = time.perf_counter()
     try:

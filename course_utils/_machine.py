@@ -13,7 +13,7 @@ def available_cores(cgroup: Path = CGROUP) -> int:
     """Count the cores this process may use, at least 1: visible cores, or fewer where a quota says so.
 
     A container on a large machine sees all its cores and may use a few. As many threads as it sees would then
-    wait for each other.
+    wait for each other. OMP_NUM_THREADS counts as a quota too: who starts several processes side by side sets it.
 
     Parameters
     ----------
@@ -21,8 +21,11 @@ def available_cores(cgroup: Path = CGROUP) -> int:
         Where control groups are mounted; version 2 (``cpu.max``) and 1 (``cpu.cfs_quota_us``) are read.
     """
     visible = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _quota(cgroup)
-    return max(1, min(visible, int(quota))) if quota else visible
+    limits = [visible, _quota(cgroup)]
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    if threads.isdigit():
+        limits.append(int(threads))
+    return max(1, int(min(limit for limit in limits if limit is not None)))
 
 
 def memory_limit(cgroup: Path = CGROUP) -> int:

@@ -1,5 +1,6 @@
 """Executing notebooks: outcome, memory, where it failed; and the command that does it."""
 
+import joblib
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -63,9 +64,10 @@ def course(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_run_goes_on_after_a_failure_and_names_it(course, capsys):
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_run_goes_on_after_a_failure_and_names_it(course, capsys, jobs):
     source = (course / "notebooks/01_two.ipynb").read_bytes()
-    assert main(["run"]) == 1
+    assert main(["run", "--jobs", jobs]) == 1
     captured = capsys.readouterr()
     assert [line.split()[0] for line in captured.out.splitlines() if line.endswith(("ok", "FAILED"))] == [
         "00_one",
@@ -84,6 +86,30 @@ def test_run_one_by_number_name_or_path(course, capsys, name):
     out = capsys.readouterr().out
     assert "01_two" not in out
     assert (course / "build/00_one.html").as_uri() in out
+
+
+def test_notebooks_side_by_side_share_the_cores(course, capsys, monkeypatch):
+    monkeypatch.setattr(_cli_run._machine, "available_cores", lambda: 2)
+    show = "from course_utils._machine import available_cores\nprint(available_cores())"
+    for name in ("00_one", "01_two"):
+        nbformat.write(notebook(show), course / f"notebooks/{name}.ipynb")
+    assert main(["run"]) == 0
+    assert "2 notebooks at a time" in capsys.readouterr().out
+    for name in ("00_one", "01_two"):
+        done = nbformat.read(course / f"build/executed/{name}.ipynb", as_version=4)
+        assert done.cells[1].outputs[0].text.strip() == str(max(1, joblib.cpu_count() // 2))
+
+
+def test_little_memory_means_one_notebook_at_a_time(monkeypatch):
+    monkeypatch.setattr(_cli_run._machine, "available_cores", lambda: 8)
+    monkeypatch.setattr(_cli_run._machine, "memory_limit", lambda: 2 * 2**30)
+    assert _cli_run._possible_jobs() == 1
+
+
+@pytest.mark.usefixtures("course")
+def test_no_notebook_at_a_time_is_an_error(capsys):
+    assert main(["run", "--jobs", "0"]) == 2
+    assert "at least one" in capsys.readouterr().err
 
 
 def test_an_unknown_notebook_is_an_error_that_lists_the_known(course, capsys):

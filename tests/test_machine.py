@@ -36,6 +36,13 @@ def test_cores_are_those_granted(tmp_path, files, cores):
 
 
 @pytest.mark.usefixtures("eight_cores")
+@pytest.mark.parametrize(("threads", "cores"), [("2", 2), ("64", 8), ("0", 1), ("", 8), ("4,2", 8)])
+def test_who_starts_several_processes_can_grant_fewer(tmp_path, monkeypatch, threads, cores):
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    assert _machine.available_cores(tmp_path) == cores
+
+
+@pytest.mark.usefixtures("eight_cores")
 def test_the_quota_of_a_group_above_counts_too(tmp_path, monkeypatch):
     monkeypatch.setattr(
         _machine, "_own_groups", lambda *_: [tmp_path, tmp_path / "hub", tmp_path / "hub/pod"]
