@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import networkx as nx
 import numpy as np
 import pytest
 import scipy.spatial
 import scipy.stats
+from _solutions import run_solution
 from sklearn.metrics import pairwise, roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
 from course_utils.exercises import load
 
 EXERCISES = load("01_embeddings")
-
-
-def solved(name):
-    """Run the source that a student is shown."""
-    namespace = {}
-    exec(EXERCISES.__getattr__(name).solution(), namespace)
-    return namespace[name]
+solved = partial(run_solution, EXERCISES)
 
 
 def weighted_graph(seed, num_nodes=14):

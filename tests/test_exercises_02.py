@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from _solutions import run_solution
 from torch import nn
 
 from course_utils.exercises import load
 
 EXERCISES = load("02_neural_networks")
-
-
-def solved(name):
-    """Run the source that a student is shown."""
-    namespace = {}
-    exec(EXERCISES.__getattr__(name).solution(), namespace)
-    return namespace[name]
+solved = partial(run_solution, EXERCISES)
 
 
 def stack(widths, *, seed=0):

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import networkx as nx
 import numpy as np
 import pytest
 import torch
+from _solutions import run_solution
 from sklearn.cluster import KMeans
 from sklearn.metrics import roc_auc_score
 
 from course_utils.exercises import load
 
 EXERCISES = load("04_node2vec_cambridge")
-
-
-def solved(name):
-    """Run the source that a student is shown."""
-    namespace = {}
-    exec(EXERCISES.__getattr__(name).solution(), namespace)
-    return namespace[name]
+solved = partial(run_solution, EXERCISES)
 
 
 def test_names_that_are_fixed_and_their_order():

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import networkx as nx
 import numpy as np
 import pytest
 import torch
+from _solutions import run_solution
 from torch_geometric.nn import GCNConv, SimpleConv, global_mean_pool
 
 from course_utils.exercises import load
 
 EXERCISES = load("05_message_passing")
-
-
-def solved(name):
-    """Run the source that a student is shown."""
-    namespace = {}
-    exec(EXERCISES.__getattr__(name).solution(), namespace)
-    return namespace[name]
+solved = partial(run_solution, EXERCISES)
 
 
 def one_way_streets(seed, num_nodes=20):

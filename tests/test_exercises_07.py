@@ -8,6 +8,7 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
+from _solutions import run_solution
 from torch import nn
 from torch_geometric.nn import GATConv, GCNConv, GINConv, SAGEConv
 from torch_geometric.nn.models import GCN, GraphSAGE
@@ -16,13 +17,7 @@ from course_utils import smoothness
 from course_utils.exercises import load
 
 EXERCISES = load("07_how_many_layers")
-
-
-def solved(name):
-    """Run the source that a student is shown."""
-    namespace = {}
-    exec(EXERCISES.__getattr__(name).solution(), namespace)
-    return namespace[name]
+solved = partial(run_solution, EXERCISES)
 
 
 @pytest.fixture

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
+from _solutions import run_solution
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -11,13 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from course_utils.exercises import load
 
 EXERCISES = load("09_vgae_nan")
-
-
-def solved(name):
-    """Run the source that a student is shown."""
-    namespace = {}
-    exec(EXERCISES.__getattr__(name).solution(), namespace)
-    return namespace[name]
+solved = partial(run_solution, EXERCISES)
 
 
 def draw(*shape, seed=0):

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
+from _solutions import run_solution
 from torch.nn.functional import softplus
 
 from course_utils import hyperbolic
 from course_utils.exercises import load
 
 EXERCISES = load("10_stuck_curvature")
-
-
-def solved(name):
-    """Run the source that a student is shown."""
-    namespace = {}
-    exec(EXERCISES.__getattr__(name).solution(), namespace)
-    return namespace[name]
+solved = partial(run_solution, EXERCISES)
 
 
 def draw(*shape, seed=0):
