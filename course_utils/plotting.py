@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Protocol
 
 import matplotlib.pyplot as plt
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 MARKERS = "os^Dv"  # With ten colours: fifty groups told apart by colour and shape together.
 NUM_COLORS = 10
+LABEL_WIDTH = 14  # Letters. Names of neighbours on a map would else run into each other.
 
 
 class HasProvenance(Protocol):
@@ -140,7 +142,8 @@ def plot_embedding(
 
 
 def write_label(ax: Axes, text: str, position: ArrayLike) -> None:
-    """Write a short text over a crowded picture, on a pale ground."""
+    """Write a short text over a crowded picture, on a pale ground; a long name in several lines."""
     x, y = np.asarray(position, dtype=float)
+    text = fill(text, LABEL_WIDTH)
     box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
     ax.text(x, y, text, ha="center", va="center", fontsize="small", bbox=box, zorder=6)
