@@ -91,5 +91,6 @@ def _render(
     figure, png = Figure(figsize=figsize), io.BytesIO()
     sentence = draw(figure, **values)
     figure.savefig(png, format="png")
-    image = Image(png.getvalue())  # type: ignore[no-untyped-call]  # IPython is not annotated
+    # The sentence also describes the picture to those who do not see it, in Jupyter and in the book.
+    image = Image(png.getvalue(), alt=sentence)  # type: ignore[no-untyped-call]  # IPython is not annotated
     return image, {"text/plain": sentence}

@@ -77,6 +77,10 @@ def test_without_a_kernel_there_are_picture_and_sentence_and_no_broken_widget(tm
     assert "data:image/png" in page
     assert "<pre>The house is 2 high." in page
     assert "Sliders that move while the notebook runs: height." in page
+    (picture,) = (
+        output for output in done.notebook.cells[-1].outputs if "image/png" in output.get("data", {})
+    )
+    assert picture.metadata["image/png"]["alt"] == "The house is 2 high."
     for broken in ("SelectionSlider(", "Error displaying", "embed-amd.js"):
         assert broken not in page
 
