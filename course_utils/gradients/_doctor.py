@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import copy
-import math
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from course_utils.gradients import _backward_signs, _connections, _dynamics, _signs
+from course_utils.gradients import _connections as connections
+from course_utils.gradients import _gradient_rules as gradient_rules
+from course_utils.gradients import _loss_rules as loss_rules
+from course_utils.gradients import _signal_rules as signal_rules
 from course_utils.gradients._findings import Diagnosis, Finding
 from course_utils.gradients._findings import FailureKind as Kind
 from course_utils.gradients._graph_checks import look_at_tensors, named_tensors
 from course_utils.gradients._look import Look, Patient
+from course_utils.gradients._pace import Run, learning_rate, train
 from course_utils.gradients._trace import find_tensors
 
 if TYPE_CHECKING:
@@ -81,7 +84,7 @@ def diagnose(
     optimizer
         The optimizer, if it is to be examined too: whether it holds all parameters, and its learning rate.
     steps
-        How many steps of training to look at. The cost is that of one step more, and of measuring two of them.
+        How many steps of training to look at. The cost is about that of the steps, and of a forward pass.
     expected_unused
         Names of parameters or modules that are at rest on purpose; a name covers all that is below it.
 
@@ -113,64 +116,63 @@ def _examine(patient: Patient, *, data: Any, steps: int, expected: Collection[st
     first = patient.look()
     tensors = named_tensors(data) if data is not None else _given(first)
     yield from look_at_tensors(tensors, scale=False)
-    yield from _signs.targets(first)
-    is_number = (
-        first.loss.numel() == 1 if isinstance(first.loss, Tensor) else hasattr(first.loss, "__float__")
-    )
-    if first.error is not None or not is_number:
-        yield from _signs.crash(first)
+    yield from loss_rules.targets(first)
+    yield from (crashes := list(loss_rules.crash(first)))
+    if crashes:
         return
-    if not (isinstance(first.loss, Tensor) and first.loss.grad_fn is not None):
-        yield from _signs.non_finite(first)
-        yield from _signs.detached(first, patient)
-        yield from _frozen(patient)
+    yield from loss_rules.non_finite(first)
+    if first.tape is None:
+        yield from loss_rules.detached(first, patient)
+        yield from connections.frozen(patient)
         return
-    scale = patient.ignorant_loss(first)
-    comparable = math.isfinite(scale) and scale > 0
-    learned = math.isfinite(scale) and scale - first.value > LEARNED * abs(scale)
-    looks = [first]
-    yield from _signs.non_finite(first)
-    yield from _backward_signs.non_finite_gradient(first)
+    yield from gradient_rules.non_finite_gradient(first)
+    run = train(patient, first, steps=steps) if first.is_finite else Run([first])
+    yield from run.findings
+    last = run.looks[-1]
     if first.is_finite:
-        if not comparable:
-            scale = abs(first.value)
-        yield from _signs.forward(first, tensors=tensors, learned=learned)
-        run = _dynamics.train(patient, first, steps=steps, scale=max(scale, abs(first.value)))
-        looks += run.looks
-        yield from run.findings
-        if run.looks and not (run.findings or run.looks[-1].is_finite):
-            yield from _signs.non_finite(run.looks[-1])
-            yield from _backward_signs.non_finite_gradient(run.looks[-1])
-        second = run.looks[-1] if run.looks and run.looks[-1].gradients else first
-        ideal = comparable and abs(first.value) <= IDEAL * scale
-        yield from _backward_signs.zero_gradients(first, second, ideal=ideal, expected=expected)
-        if not learned:
-            yield from _backward_signs.sizes(first, second, scale=scale)
-    reached = {
-        id(patient.registered[name])
-        for look in looks
-        for name, gradient in look.gradients.items()
-        if gradient.norm is not None
-    } | {key for look in looks for key in look.leaves}
-    inputs = [*find_tensors(data), *tensors.values(), *find_tensors(first.arguments), *first.inputs.values()]
+        yield from signal_rules.scale(first, tensors)
+        sizes = [
+            *signal_rules.dead(first),
+            *signal_rules.saturated(first),
+            *(list(signal_rules.units_alike(first)) or signal_rules.nodes_alike(first, tensors)),
+            *signal_rules.vanishing(first),
+            *(
+                list(gradient_rules.exploding(patient, first))
+                or gradient_rules.vanishing_gradient(first, run.later)
+            ),
+        ]
+        # Whatever its units look like, a model far better than guessing does its work.
+        if sizes and not _has_learned(patient, first):
+            yield from sizes
+        pace = [] if run.findings else list(learning_rate(patient, run))
+        yield from pace
+        if not (pace or run.findings or last.is_finite):
+            yield from loss_rules.non_finite(last)
+            yield from gradient_rules.non_finite_gradient(last)
+        zero = list(gradient_rules.zero_gradients(first, run.later, expected))
+        # At a loss of zero nothing is left to learn, unless it is zero whatever the model does.
+        if zero and not abs(first.value) < IDEAL * patient.ignorant_loss:
+            yield from zero
+    inputs = [*find_tensors([data, tensors, first.trace.arguments]), *first.trace.inputs.values()]
     inputs = [each for each in inputs if not isinstance(each, nn.Parameter)]
-    yield from _connections.connections(patient, looks, reached, inputs, expected)
+    yield from connections.unregistered(patient, first, last, inputs)
+    yield from connections.unconnected(patient, first, expected)
+    yield from connections.not_in_optimizer(patient)
+    yield from connections.frozen(patient)
+
+
+def _has_learned(patient: Patient, first: Look) -> bool:
+    """Whether the loss is far below that of knowing nothing."""
+    return patient.ignorant_loss - first.value > LEARNED * abs(patient.ignorant_loss)
 
 
 def _given(look: Look) -> dict[str, Tensor]:
     """Name what the model was called with as a graph's parts are named."""
-    tensors = {name: value for name, value in look.arguments.items() if isinstance(value, Tensor)}
+    tensors = {name: value for name, value in look.trace.arguments.items() if isinstance(value, Tensor)}
     features = [name for name, value in tensors.items() if value.is_floating_point()]
     if features and "x" not in tensors:
         tensors["x"] = tensors.pop(features[0])
     return tensors
-
-
-def _frozen(patient: Patient) -> Iterator[Finding]:
-    reached = {id(parameter) for parameter in patient.registered.values()}
-    for finding in _connections.connections(patient, [Look()], reached, (), ()):
-        if finding.kind is Kind.FROZEN_PARAMETER:
-            yield finding
 
 
 def _causes(findings: list[Finding]) -> Iterator[Finding]:
@@ -204,6 +206,6 @@ def _check_arguments(model: Any, loss_fn: Any, *, steps: int, expected_unused: C
         raise TypeError(msg)
     names = [name for name, _ in model.named_parameters()]
     for prefix in expected_unused:
-        if not any(_connections.is_expected(name, [prefix]) for name in names):
+        if not any(connections.is_expected(name, [prefix]) for name in names):
             msg = f"expected_unused has {prefix!r}, which names no parameter. The parameters are {names}."
             raise ValueError(msg)

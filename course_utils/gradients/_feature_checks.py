@@ -8,6 +8,7 @@ import torch
 
 from course_utils.gradients._advice import found
 from course_utils.gradients._findings import FailureKind as Kind
+from course_utils.gradients._numbers import ENOUGH_ROWS, sample_rows, stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,12 +54,10 @@ def column_sizes(x: Tensor) -> ColumnSizes:
 
 def check_numbers(name: str, tensor: Tensor) -> Iterator[Finding]:
     """Yield a finding if there are NaN or infinite entries."""
-    values = tensor.detach()
-    if values.layout != torch.strided:
-        values = values.to_sparse_coo().coalesce().values()  # type: ignore[no-untyped-call]
+    values = stored(tensor.detach())
     if not values.is_floating_point():
         return
-    if not bool(values.sum(dtype=torch.float64).isfinite()):
+    if values.numel() and not bool(torch.stack(values.aminmax()).isfinite().all()):
         num_nan, num_inf = int(values.isnan().sum()), int(values.isinf().sum())
         what = f"`{name}` holds {num_nan} NaN and {num_inf} infinite entries of {values.numel()}."
         yield found(Kind.NON_FINITE_INPUT, name, what, nan=num_nan, inf=num_inf)
@@ -69,16 +68,19 @@ def check_features(x: Tensor | None, *, scale: bool) -> Iterator[Finding]:
     if x is None or x.dim() != 2 or not x.numel() or not x.is_floating_point():  # noqa: PLR2004 (a matrix)
         return
     if scale:
-        yield from unscaled("x", column_sizes(x))
+        yield from unscaled("x", x)
     if x.layout != torch.strided or x.size(0) < FEW_ROWS:
         return
-    constant = (x == x[0]).all(dim=0)
+    sample = sample_rows(x)
+    constant = (sample == x[0]).all(dim=0)
+    candidates = constant.nonzero()[:, 0]
+    constant[candidates] = (x.index_select(1, candidates) == x[0, candidates]).all(dim=0)
     if not constant.any():
         return
     columns = constant.nonzero()[:, 0].tolist()
     value = float(x[0, columns[0]])
     # An empty column is expected among sparse ones, and a column of ones is a deliberate bias.
-    sparse = float((x[:, ~constant] != 0).float().mean()) < 0.5 if not constant.all() else True  # noqa: PLR2004
+    sparse = float((sample[:, ~constant] != 0).float().mean()) < 0.5 if not constant.all() else True  # noqa: PLR2004
     harmless = all(float(x[0, c]) == 1 or (float(x[0, c]) == 0 and sparse) for c in columns)
     severity: Severity = "info" if harmless or constant.all() else "warning"
     what = (
@@ -88,8 +90,16 @@ def check_features(x: Tensor | None, *, scale: bool) -> Iterator[Finding]:
     yield found(Kind.CONSTANT_FEATURE, "x", what, severity, columns=columns[:10], value=value)
 
 
-def unscaled(name: str, sizes: ColumnSizes) -> Iterator[Finding]:
-    """Yield a finding if the columns differ wildly in size, or all of them are large."""
+def unscaled(name: str, x: Tensor) -> Iterator[Finding]:
+    """Yield a finding if the columns of a matrix differ wildly in size, or all of them are large."""
+    values = stored(x.detach())
+    if len(values) > ENOUGH_ROWS:
+        # No column is larger than the largest entry, nor the typical one smaller than the smallest that is stored.
+        low, high = map(float, values.aminmax())
+        typical = column_sizes(sample_rows(x)).median if values.dim() > 1 else low
+        if max(-low, high) < min(LARGE, SPREAD * typical):
+            return
+    sizes = column_sizes(x)
     if sizes.median and sizes.largest > SPREAD * sizes.median:
         what = (
             f"Column {sizes.column} of `{name}` is about {sizes.largest:.3g} in size, the typical column "

@@ -24,25 +24,27 @@ class Snapshot:
 
     Parameters
     ----------
-    model, loss_fn, optimizer
+    modules
+        All parts of the model.
+    loss_fn, optimizer
         As `diagnose` takes them. Modules that `loss_fn` uses besides the model are kept too.
     """
 
     def __init__(
-        self, model: nn.Module, loss_fn: Callable[..., Any], optimizer: torch.optim.Optimizer | None
+        self,
+        modules: Iterable[nn.Module],
+        loss_fn: Callable[..., Any],
+        optimizer: torch.optim.Optimizer | None,
     ) -> None:
         self.rng = get_rng_state()
         self.tensors: dict[int, tuple[Tensor, Tensor, Tensor, Tensor | None, bool]] = {}
         self.generators: list[tuple[torch.Generator, Tensor]] = []
         self.attributes: list[tuple[Any, type, dict[str, Any], dict[str, Any]]] = []
-        others = [value for value in _names_used(loss_fn) if isinstance(value, nn.Module)]
-        seen: set[int] = set()
-        for root in [model, *others]:
-            for _, module in walk_modules(root):
-                if id(module) not in seen:
-                    seen.add(id(module))
-                    self._keep_attributes(module)
-        for value in _names_used(loss_fn):
+        used = _names_used(loss_fn)
+        others = [part for value in used if isinstance(value, nn.Module) for _, part in walk_modules(value)]
+        for module in dict.fromkeys([*modules, *others]):
+            self._keep_attributes(module)
+        for value in used:
             # Data, which may be large, are not written to; parameters may be.
             if not isinstance(value, Tensor) or value.requires_grad:
                 self._keep_value(value)
@@ -72,7 +74,8 @@ class Snapshot:
             space.clear()
             space.update(attributes)
             for name, content in contents.items():
-                _refill(space[name], content)
+                if content or space[name]:
+                    _refill(space[name], content)
         self.restore_values()
         for tensor, _, _, grad, requires_grad in self.tensors.values():
             if tensor.is_leaf:
@@ -81,6 +84,10 @@ class Snapshot:
         for generator, state in self.generators:
             generator.set_state(state)
         set_rng_state(self.rng)
+
+    def original(self, tensor: Tensor) -> Tensor:
+        """Return what a tensor held at first."""
+        return self.tensors[id(tensor)][2] if id(tensor) in self.tensors else tensor.detach()
 
     def restore_values(self) -> None:
         """Put back the numbers alone: weights, buffers, and what the optimizer remembers in tensors."""
@@ -132,10 +139,10 @@ def walk_modules(root: nn.Module) -> Iterator[tuple[str, nn.Module]]:
                             yield below, module
 
 
-def walk_parameters(root: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def walk_parameters(modules: dict[str, nn.Module]) -> Iterator[tuple[str, Tensor]]:
     """Yield the tensors that ask for a gradient, by dotted name, registered or not; each once."""
     seen: set[int] = set()
-    for prefix, module in walk_modules(root):
+    for prefix, module in modules.items():
         for register, value in vars(module).items():
             for key, item in _items(value):
                 if isinstance(item, Tensor) and item.requires_grad and item.is_leaf and id(item) not in seen:
