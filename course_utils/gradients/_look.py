@@ -75,13 +75,7 @@ class Look:
 
 
 class Patient:
-    """A model under examination: how to run it, and what it was before.
-
-    Parameters
-    ----------
-    model, loss_fn, optimizer
-        As `diagnose` takes them.
-    """
+    """A model under examination: how to run it, and what it was before."""
 
     def __init__(
         self, model: nn.Module, loss_fn: Callable[[Any], Any], optimizer: torch.optim.Optimizer | None

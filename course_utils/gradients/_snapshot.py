@@ -18,16 +18,9 @@ REGISTERS = {"_parameters", "_buffers", "_modules"}
 
 
 class Snapshot:
-    """The state of a model, its optimizer, whatever else the loss uses, and the random generators.
+    """The state of modules, of an optimizer, of whatever else a loss uses, and of the random generators.
 
     Gradients are taken away (not zeroed) while a snapshot is held, so that nothing writes to them.
-
-    Parameters
-    ----------
-    modules
-        All parts of the model.
-    loss_fn, optimizer
-        As `diagnose` takes them. Modules that `loss_fn` uses besides the model are kept too.
     """
 
     def __init__(
@@ -39,43 +32,36 @@ class Snapshot:
         self.rng = get_rng_state()
         self.tensors: dict[int, tuple[Tensor, Tensor, Tensor, Tensor | None, bool]] = {}
         self.generators: list[tuple[torch.Generator, Tensor]] = []
-        self.attributes: list[tuple[Any, type, dict[str, Any], dict[str, Any]]] = []
+        self.spaces: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = []
         used = _names_used(loss_fn)
         others = [part for value in used if isinstance(value, nn.Module) for _, part in walk_modules(value)]
         for module in dict.fromkeys([*modules, *others]):
-            self._keep_attributes(module)
-        for value in used:
-            # Data, which may be large, are not written to; parameters may be.
-            if not isinstance(value, Tensor) or value.requires_grad:
-                self._keep_value(value)
+            self._keep_space(vars(module))
+        # Data, which may be large, are not written to; parameters may be.
+        self._keep_value([value for value in used if not isinstance(value, Tensor) or value.requires_grad])
         if optimizer is not None:
-            self._keep_attributes(optimizer)
-            for memory in (*optimizer.param_groups, *optimizer.state.values()):
-                self._keep_entries(memory, memory)
-                self._keep_value(list(memory.values()))
+            for space in (vars(optimizer), *optimizer.param_groups, *optimizer.state.values()):
+                self._keep_space(space)
 
     def keep(self, tensors: Iterable[Tensor]) -> None:
         """Keep tensors, with their gradients, unless they are kept already."""
         for tensor in tensors:
-            if id(tensor) in self.tensors or is_lazy(tensor) or tensor.layout != torch.strided:
-                continue
-            alias = tensor.data  # the same numbers in the same place, even if the tensor is given others
-            grad = tensor.grad if tensor.is_leaf else None
-            self.tensors[id(tensor)] = (tensor, alias, alias.clone(), grad, tensor.requires_grad)
-            if tensor.is_leaf:
-                tensor.grad = None
+            if id(tensor) not in self.tensors and not is_lazy(tensor) and tensor.layout == torch.strided:
+                alias = tensor.data  # the same numbers in the same place, even if the tensor is given others
+                grad = tensor.grad if tensor.is_leaf else None
+                self.tensors[id(tensor)] = tensor, alias, alias.clone(), grad, tensor.requires_grad
+                if tensor.is_leaf:
+                    tensor.grad = None
 
     def restore(self) -> None:
         """Put everything back."""
-        for owner, owner_type, attributes, contents in self.attributes:
-            if owner_type is not dict:
-                owner.__class__ = owner_type
-            space = owner if owner_type is dict else owner.__dict__
+        for space, entries, contents in self.spaces:
             space.clear()
-            space.update(attributes)
+            space.update(entries)
             for name, content in contents.items():
                 if content or space[name]:
-                    _refill(space[name], content)
+                    space[name].clear()
+                    (space[name].extend if isinstance(content, list) else space[name].update)(content)
         self.restore_values()
         for tensor, _, _, grad, requires_grad in self.tensors.values():
             if tensor.is_leaf:
@@ -85,70 +71,62 @@ class Snapshot:
             generator.set_state(state)
         set_rng_state(self.rng)
 
-    def original(self, tensor: Tensor) -> Tensor:
-        """Return what a tensor held at first."""
-        return self.tensors[id(tensor)][2] if id(tensor) in self.tensors else tensor.detach()
-
     def restore_values(self) -> None:
         """Put back the numbers alone: weights, buffers, and what the optimizer remembers in tensors."""
         for tensor, alias, values, _, _ in self.tensors.values():
             alias.copy_(values)
             tensor.data = alias
 
-    def _keep_entries(self, owner: Any, entries: dict[str, Any]) -> None:
-        contents = {
-            name: value.copy()
-            for name, value in entries.items()
-            if isinstance(value, dict | list | set)  # OrderedDict and defaultdict among them
-        }
-        self.attributes.append((owner, type(owner), dict(entries), contents))
+    def original(self, tensor: Tensor) -> Tensor:
+        """Return what a tensor held at first."""
+        return self.tensors[id(tensor)][2] if id(tensor) in self.tensors else tensor.detach()
 
-    def _keep_attributes(self, owner: Any) -> None:
-        self._keep_entries(owner, vars(owner))
-        if isinstance(owner, nn.Module):
-            for value in vars(owner).values():
-                self._keep_value(value)
+    def _keep_space(self, space: dict[str, Any]) -> None:
+        """Keep named values, and what containers among them hold."""
+        containers = {
+            name: value.copy() for name, value in space.items() if isinstance(value, (dict, list, set))
+        }
+        self.spaces.append((space, dict(space), containers))
+        self._keep_value(list(space.values()))
 
     def _keep_value(self, value: Any) -> None:
-        if isinstance(value, torch.Generator):
-            self.generators.append((value, value.get_state()))
-        elif isinstance(value, Tensor):
+        if isinstance(value, Tensor):
             self.keep([value])
-        elif isinstance(value, dict | list | tuple):
+        elif isinstance(value, (dict, list, tuple)):
             for item in value.values() if isinstance(value, dict) else value:
                 self._keep_value(item)
+        elif isinstance(value, torch.Generator):
+            self.generators.append((value, value.get_state()))
 
 
 def walk_modules(root: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield all modules by dotted name, those hidden in lists and other attributes last."""
-    yield from root.named_modules()
-    seen = set(root.modules())
     todo = [*root.named_modules()]
+    seen = {module for _, module in todo}
+    yield from todo
     while todo:
         prefix, owner = todo.pop(0)
-        for name, value in vars(owner).items():
-            if name in REGISTERS:
-                continue
-            for key, item in _items(value):
-                if isinstance(item, nn.Module) and item not in seen:
-                    path = ".".join(part for part in (prefix, name, key) if part)
-                    for below, module in item.named_modules(prefix=path):
-                        if module not in seen:
-                            seen.add(module)
-                            todo.append((below, module))
-                            yield below, module
+        for place, item in _items(
+            {name: value for name, value in vars(owner).items() if name not in REGISTERS}
+        ):
+            if isinstance(item, nn.Module) and item not in seen:
+                below = [
+                    each for each in item.named_modules(prefix=_join(prefix, place)) if each[1] not in seen
+                ]
+                seen.update(module for _, module in below)
+                todo += below
+                yield from below
 
 
 def walk_parameters(modules: dict[str, nn.Module]) -> Iterator[tuple[str, Tensor]]:
     """Yield the tensors that ask for a gradient, by dotted name, registered or not; each once."""
     seen: set[int] = set()
     for prefix, module in modules.items():
-        for register, value in vars(module).items():
-            for key, item in _items(value):
+        for name, value in vars(module).items():
+            for place, item in _items(value):
                 if isinstance(item, Tensor) and item.requires_grad and item.is_leaf and id(item) not in seen:
                     seen.add(id(item))
-                    parts = (prefix, "" if register in REGISTERS else register, key)
-                    yield ".".join(part for part in parts if part), item
+                    yield _join(prefix, "" if name in REGISTERS else name, place), item
 
 
 def get_rng_state() -> tuple[Any, ...]:
@@ -168,16 +146,18 @@ def set_rng_state(state: tuple[Any, ...]) -> None:
         torch.cuda.set_rng_state_all(cuda)
 
 
-def _items(value: Any) -> list[tuple[str, Any]]:
-    """Return what nested lists and dictionaries hold, by dotted place."""
-    if not isinstance(value, dict | list | tuple):
-        return [("", value)]
-    pairs = value.items() if isinstance(value, dict) else enumerate(value)
-    return [
-        (f"{place}.{below}" if below else str(place), item)
-        for place, inside in pairs
-        for below, item in _items(inside)
-    ]
+def _join(*parts: str) -> str:
+    return ".".join(part for part in parts if part)
+
+
+def _items(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what nested lists and dictionaries hold, by dotted place."""
+    if isinstance(value, (dict, list, tuple)):
+        for place, inside in value.items() if isinstance(value, dict) else enumerate(value):
+            for below, item in _items(inside):
+                yield _join(str(place), below), item
+    else:
+        yield "", value
 
 
 def _names_used(function: Callable[..., Any]) -> list[Any]:
@@ -186,11 +166,3 @@ def _names_used(function: Callable[..., Any]) -> list[Any]:
         return []
     used = inspect.getclosurevars(function)
     return [*used.nonlocals.values(), *used.globals.values()]
-
-
-def _refill(container: Any, content: Any) -> None:
-    container.clear()
-    if isinstance(container, list):
-        container.extend(content)
-    else:
-        container.update(content)

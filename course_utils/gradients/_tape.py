@@ -53,15 +53,7 @@ class Passage(NamedTuple):
 
 
 class Tape:
-    """The graph behind a loss.
-
-    Parameters
-    ----------
-    loss
-        A tensor with a `grad_fn`.
-    calls
-        The modules called, in the order in which they finished.
-    """
+    """The graph behind a loss, and the modules that made it, called in this order."""
 
     def __init__(self, loss: Tensor, calls: Iterable[Call]) -> None:
         assert loss.grad_fn is not None

@@ -96,15 +96,7 @@ class Call:
 
 
 class Trace:
-    """Hooks on all modules of a model, those hidden in lists too, while the context lasts.
-
-    Parameters
-    ----------
-    model
-        The model.
-    modules
-        All its modules by name.
-    """
+    """Hooks on all modules of a model, those hidden in lists too, while the context lasts."""
 
     def __init__(self, model: nn.Module, modules: Mapping[str, nn.Module]) -> None:
         self.model, self.modules = model, modules
