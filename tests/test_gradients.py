@@ -404,3 +404,35 @@ def test_a_healthy_model_is_told_so():
     assert isinstance(case, Case)
     assert diagnosis.primary is None
     assert repr(diagnosis) == "Healthy: nothing stands in the way of learning."
+
+
+class Pooling(nn.Module):
+    """Read padded graphs, in one of three ways that divide by what may be nothing."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.lin, self.score, self.head, self.way = nn.Linear(4, 8), nn.Linear(8, 1), nn.Linear(8, 2), way
+
+    def forward(self, x, mask):
+        h = self.lin(x)
+        if self.way == "count":
+            return self.head((h * mask[..., None]).sum(1) / mask.sum(1, keepdim=True))
+        if self.way == "mean":
+            return self.head(torch.stack([rows[real].mean(0) for rows, real in zip(h, mask, strict=True)]))
+        weight = self.score(h)[..., 0].masked_fill(~mask, float("-inf")).softmax(1)
+        return self.head((weight[..., None] * h).sum(1))
+
+
+@pytest.mark.parametrize(
+    ("way", "says"), [("count", "divided by zero"), ("mean", "over no entries"), ("softmax", "is masked")]
+)
+def test_a_padded_graph_without_nodes_leads_to_the_notebook_on_padding(way, says):
+    mask = torch.tensor([[True, True], [False, False], [True, False]])
+    x, y = torch.randn(3, 2, 4), torch.tensor([0, 1, 0])
+    model = Pooling(way)
+    primary = diagnose(
+        model, lambda m: cross_entropy(m(x, mask), y), data={"x": x, "mask": mask, "y": y}
+    ).primary
+    assert (primary.kind, primary.notebook) == ("non_finite_activation", "08 The gradient clinic")
+    assert says in primary.message
+    assert "without nodes" in primary.remedy

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple, cast
 from course_utils.gradients._findings import FailureKind as Kind
 from course_utils.gradients._findings import Finding, Severity
 
+CLINIC = "08 The gradient clinic"
 NOTEBOOKS = {
     "07": "07 How many layers?",
-    "08": "08 The gradient clinic",
+    "08": CLINIC,
     "09": "09 The VGAE whose loss becomes NaN",
     "10": "10 The curvature that would not learn",
     "11": "11 Unconnected gradients",
@@ -149,14 +150,13 @@ def found(
     severity: Severity | None = None,
     *,
     remedy: str | None = None,
+    notebook: str | None = None,
     **evidence: Any,
 ) -> Finding:
-    """Make a finding; `severity` and `remedy` are those of its kind unless given."""
+    """Make a finding; `severity`, `remedy` and `notebook` are those of its kind unless given."""
     advice = ADVICE[kind]
-    severity = severity or advice.severity
+    severity, notebook = severity or advice.severity, notebook or advice.notebook
     if severity == "info" != advice.severity:  # What is only good to know stops nothing, and needs no mend.
-        return Finding(
-            kind, severity, where, what, remedy or "None, if it is meant so.", evidence, advice.notebook
-        )
+        return Finding(kind, severity, where, what, remedy or "None, if it is meant so.", evidence, notebook)
     remedy = remedy or advice.remedy.format(where=where)
-    return Finding(kind, severity, where, f"{what} {advice.why}", remedy, evidence, advice.notebook)
+    return Finding(kind, severity, where, f"{what} {advice.why}", remedy, evidence, notebook)

@@ -23,36 +23,35 @@ from course_utils.gradients._trace import find_tensors
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-GRADIENTS = {Kind.BLOCKED_GRADIENT, Kind.ZERO_GRADIENT, Kind.VANISHING_GRADIENT, Kind.EXPLODING_GRADIENT}
+# What is wrong at all with signals, gradients and steps, and what a fault brings about, which is then left out:
+# it goes when its cause is mended.
 PACE = {Kind.LEARNING_RATE_TOO_HIGH, Kind.LEARNING_RATE_TOO_LOW}
-SIGNALS = {Kind.DEAD_UNITS, Kind.SATURATED_UNITS, Kind.COLLAPSED_REPRESENTATION, Kind.VANISHING_SIGNAL}
+SLOW = PACE | {Kind.BLOCKED_GRADIENT, Kind.ZERO_GRADIENT, Kind.VANISHING_GRADIENT, Kind.EXPLODING_GRADIENT}
+WEAK = SLOW | {Kind.COLLAPSED_REPRESENTATION, Kind.VANISHING_SIGNAL}
+SIGNALS = WEAK | {Kind.DEAD_UNITS, Kind.SATURATED_UNITS}
 NON_FINITE = {Kind.NON_FINITE_ACTIVATION, Kind.NON_FINITE_LOSS, Kind.NON_FINITE_GRADIENT}
-ALL_LATER = NON_FINITE | SIGNALS | GRADIENTS | PACE | {Kind.CRASH}
-# What each cause brings about. A consequence is left out: it goes when its cause is mended.
-CONSEQUENCES: dict[Kind, set[Kind]] = {
-    Kind.NON_FINITE_INPUT: ALL_LATER,
-    Kind.INVALID_EDGE_INDEX: ALL_LATER,
-    Kind.EMPTY_MASK: ALL_LATER,
-    Kind.TARGET_MISMATCH: ALL_LATER,
-    Kind.NEGATIVE_EDGE_WEIGHT: NON_FINITE | GRADIENTS | PACE,
-    Kind.SUSPICIOUS_EDGE_INDEX: {Kind.COLLAPSED_REPRESENTATION, Kind.ZERO_GRADIENT, Kind.CRASH},
-    Kind.UNSCALED_FEATURES: SIGNALS | GRADIENTS | PACE | NON_FINITE,
-    Kind.CONSTANT_FEATURE: {Kind.COLLAPSED_REPRESENTATION, Kind.NON_FINITE_ACTIVATION},
-    Kind.NON_FINITE_ACTIVATION: {Kind.NON_FINITE_LOSS, Kind.NON_FINITE_GRADIENT} | SIGNALS | GRADIENTS | PACE,
-    Kind.DEAD_UNITS: {Kind.COLLAPSED_REPRESENTATION, Kind.VANISHING_SIGNAL} | GRADIENTS | PACE,
-    Kind.SATURATED_UNITS: {Kind.COLLAPSED_REPRESENTATION, Kind.VANISHING_SIGNAL} | GRADIENTS | PACE,
-    Kind.COLLAPSED_REPRESENTATION: GRADIENTS | PACE,
-    Kind.VANISHING_SIGNAL: GRADIENTS | PACE,
-    Kind.NON_FINITE_LOSS: {Kind.NON_FINITE_GRADIENT} | GRADIENTS | PACE,
-    Kind.UNREGISTERED_PARAMETER: {Kind.LEARNING_RATE_TOO_LOW},
-    Kind.UNCONNECTED_PARAMETER: {Kind.LEARNING_RATE_TOO_LOW},
-    Kind.NOT_IN_OPTIMIZER: {Kind.LEARNING_RATE_TOO_LOW},
-    Kind.NON_FINITE_GRADIENT: GRADIENTS | PACE,
-    Kind.BLOCKED_GRADIENT: {Kind.ZERO_GRADIENT, Kind.VANISHING_GRADIENT} | PACE,
-    Kind.ZERO_GRADIENT: {Kind.VANISHING_GRADIENT} | PACE,
-    Kind.VANISHING_GRADIENT: PACE,
-    Kind.EXPLODING_GRADIENT: PACE | NON_FINITE,
-}
+CONSEQUENCES: tuple[tuple[set[Kind], set[Kind]], ...] = (
+    (
+        {Kind.NON_FINITE_INPUT, Kind.INVALID_EDGE_INDEX, Kind.EMPTY_MASK, Kind.TARGET_MISMATCH},
+        SIGNALS | NON_FINITE | {Kind.CRASH},
+    ),
+    ({Kind.UNSCALED_FEATURES}, SIGNALS | NON_FINITE),
+    ({Kind.NEGATIVE_EDGE_WEIGHT}, SLOW | NON_FINITE),
+    ({Kind.SUSPICIOUS_EDGE_INDEX}, {Kind.COLLAPSED_REPRESENTATION, Kind.ZERO_GRADIENT, Kind.CRASH}),
+    ({Kind.CONSTANT_FEATURE}, {Kind.COLLAPSED_REPRESENTATION, Kind.NON_FINITE_ACTIVATION}),
+    ({Kind.NON_FINITE_ACTIVATION}, SIGNALS | {Kind.NON_FINITE_LOSS, Kind.NON_FINITE_GRADIENT}),
+    ({Kind.DEAD_UNITS, Kind.SATURATED_UNITS}, WEAK),
+    ({Kind.COLLAPSED_REPRESENTATION, Kind.VANISHING_SIGNAL, Kind.NON_FINITE_GRADIENT}, SLOW),
+    ({Kind.NON_FINITE_LOSS}, SLOW | {Kind.NON_FINITE_GRADIENT}),
+    (
+        {Kind.UNREGISTERED_PARAMETER, Kind.UNCONNECTED_PARAMETER, Kind.NOT_IN_OPTIMIZER},
+        {Kind.LEARNING_RATE_TOO_LOW},
+    ),
+    ({Kind.BLOCKED_GRADIENT}, PACE | {Kind.ZERO_GRADIENT, Kind.VANISHING_GRADIENT}),
+    ({Kind.ZERO_GRADIENT}, PACE | {Kind.VANISHING_GRADIENT}),
+    ({Kind.VANISHING_GRADIENT}, PACE),
+    ({Kind.EXPLODING_GRADIENT}, PACE | NON_FINITE),
+)
 # The model has learned if its loss is this far below that of knowing nothing; at this share nothing is left to learn.
 LEARNED, IDEAL = 0.7, 1e-6
 
@@ -177,12 +176,8 @@ def _given(look: Look) -> dict[str, Tensor]:
 
 def _causes(findings: list[Finding]) -> Iterator[Finding]:
     """Leave out what follows from something else, and what was found twice."""
-    explained = {
-        kind
-        for finding in findings
-        if finding.severity != "info"
-        for kind in CONSEQUENCES.get(finding.kind, ())
-    }
+    faults = {finding.kind for finding in findings if finding.severity != "info"}
+    explained = {kind for causes, consequences in CONSEQUENCES if causes & faults for kind in consequences}
     seen = set()
     for finding in findings:
         key = (finding.kind, finding.where, finding.severity, finding.message)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from course_utils.gradients._advice import found
+from course_utils.gradients._advice import CLINIC, found
 from course_utils.gradients._findings import FailureKind as Kind
 from course_utils.gradients._tape import node_shape, operation, saved
 
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 # Words of the errors that PyTorch raises if targets do not fit.
 TARGET_WORDS = ("target", "scalar type long", "labels")
+# What is said of an average over nothing, such as that of a graph without nodes in a padded batch.
+OVER_NOTHING: dict[str, Any] = {
+    "remedy": "Leave out graphs without nodes, or divide by one at least: `total / count.clamp(min=1)`. Before a "
+    "softmax leave an entry of each row unmasked.",
+    "notebook": CLINIC,
+}
 
 
 def first_line(error: Exception) -> str:
@@ -107,14 +113,14 @@ def non_finite(look: Look) -> Iterator[Finding]:
             continue
         # Masks of -inf before a softmax are an ordinary thing.
         if not look.is_finite or bad.num_nan:
+            how, advice = _first_bad_operation(look.tape, call.name)
             what = (
                 f"`{call.name}` got finite numbers and put out {bad.num_nan} NaN and {bad.num_inf} infinite entries"
-                f" of {math.prod(bad.shape)}{_bad_operation(look.tape, call.name)}."
+                f" of {math.prod(bad.shape)}{how}."
             )
             severity: Severity = "warning" if look.is_finite else "error"
-            yield found(
-                Kind.NON_FINITE_ACTIVATION, call.name, what, severity, nan=bad.num_nan, inf=bad.num_inf
-            )
+            numbers: dict[str, Any] = {"nan": bad.num_nan, "inf": bad.num_inf}
+            yield found(Kind.NON_FINITE_ACTIVATION, call.name, what, severity, **advice, **numbers)
             return
     if math.isfinite(look.value):
         return
@@ -122,29 +128,37 @@ def non_finite(look: Look) -> Iterator[Finding]:
         what = "The loss is an average over no entries, which is 0/0."
         yield found(Kind.EMPTY_MASK, "loss", what, loss=look.value)
         return
+    how, advice = _first_bad_operation(look.tape, "loss")
     size = max((out.rms for call in look.trace.calls for out in call.outputs), default=0.0)
-    what = f"The loss is {look.value}, and all modules put out finite numbers{_bad_operation(look.tape, 'loss')}."
-    yield found(Kind.NON_FINITE_LOSS, "loss", what, loss=look.value, largest_output=size)
+    what = f"The loss is {look.value}, and all modules put out finite numbers{how}."
+    yield found(Kind.NON_FINITE_LOSS, "loss", what, **advice, loss=look.value, largest_output=size)
 
 
-def _bad_operation(tape: Tape | None, region: str) -> str:
-    """Name the first operation of a module whose kept numbers are not finite, or become so."""
+def _first_bad_operation(tape: Tape | None, region: str) -> tuple[str, dict[str, Any]]:
+    """Say what the first operation of a module did whose numbers are not finite, and give its own advice if any."""
     for node in reversed(tape.nodes) if tape else ():
         if tape is None or tape.region.get(node, "loss") != region:
             continue
         before, after, divisor = saved(node, "self"), saved(node, "result"), saved(node, "other")
         name = operation(node).lower()
+        is_lost = after is not None and after.is_floating_point() and not bool(after.isfinite().all())
         if (
             before is not None
             and name.startswith(("log", "sqrt", "rsqrt", "pow"))
             and bool((before <= 0).any())
         ):
-            return f"; `{name}` was given {float(before.min()):.3g} there"
-        if after is not None and after.is_floating_point() and not bool(after.isfinite().all()):
-            return f"; `{name}` overflowed there"
+            return f"; `{name}` was given {float(before.min()):.3g} there", {}
+        if name.startswith("mean") and 0 in getattr(node, "_saved_self_sym_sizes", ()):
+            return "; a mean over no entries was taken there", OVER_NOTHING
         if name == "div" and divisor is not None and bool((divisor == 0).any()):
-            return "; something was divided by zero there"
-    return ""
+            # What is divided by whole numbers is an average; the rest are norms and the like.
+            is_count = bool((divisor == divisor.round()).all())
+            return "; something was divided by zero there", OVER_NOTHING if is_count else {}
+        if is_lost and after is not None and "softmax" in name and bool(after.isfinite().any()):
+            return "; `softmax` had rows there in which everything is masked", OVER_NOTHING
+        if is_lost:
+            return f"; `{name}` overflowed there", {}
+    return "", {}
 
 
 def _averages_nothing(tape: Tape | None) -> bool:
