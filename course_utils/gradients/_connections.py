@@ -45,9 +45,9 @@ def unregistered(patient: Patient, first: Look, last: Look, inputs: Iterable[Ten
 def unconnected(patient: Patient, first: Look, expected: Collection[str]) -> Iterator[Finding]:
     """Find parameters that no loss so far depended on."""
     trainable = {name: p for name, p in patient.registered.items() if p.requires_grad}
-    missed = [
-        n for n, p in trainable.items() if id(p) not in patient.reached and not is_expected(n, expected)
-    ]
+    # With a gradient nowhere, something takes them all away as they come, such as a step in the backward pass.
+    given = patient.given or set(patient.reached)
+    missed = [n for n, p in trainable.items() if id(p) not in given and not is_expected(n, expected)]
     called = {call.name for call in first.trace.calls}
     for where in group_names(missed, trainable):
         module = (where if where in patient.modules else where.rpartition(".")[0]) or ROOT

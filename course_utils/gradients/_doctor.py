@@ -23,8 +23,8 @@ from course_utils.gradients._trace import find_tensors
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-# What is wrong at all with signals, gradients and steps, and what a fault brings about, which is then left out:
-# it goes when its cause is mended.
+# What a fault brings about, which is then left out: it goes when its cause is mended. What is left out explains
+# nothing more itself, so the causes stand in the order in which they are asked.
 PACE = {Kind.LEARNING_RATE_TOO_HIGH, Kind.LEARNING_RATE_TOO_LOW}
 SLOW = PACE | {Kind.BLOCKED_GRADIENT, Kind.ZERO_GRADIENT, Kind.VANISHING_GRADIENT, Kind.EXPLODING_GRADIENT}
 WEAK = SLOW | {Kind.COLLAPSED_REPRESENTATION, Kind.VANISHING_SIGNAL}
@@ -39,8 +39,9 @@ CONSEQUENCES: tuple[tuple[set[Kind], set[Kind]], ...] = (
     ({Kind.NEGATIVE_EDGE_WEIGHT}, SLOW | NON_FINITE),
     ({Kind.SUSPICIOUS_EDGE_INDEX}, {Kind.COLLAPSED_REPRESENTATION, Kind.ZERO_GRADIENT, Kind.CRASH}),
     ({Kind.CONSTANT_FEATURE}, {Kind.COLLAPSED_REPRESENTATION, Kind.NON_FINITE_ACTIVATION}),
-    ({Kind.NON_FINITE_ACTIVATION}, SIGNALS | {Kind.NON_FINITE_LOSS, Kind.NON_FINITE_GRADIENT}),
     ({Kind.DEAD_UNITS, Kind.SATURATED_UNITS}, WEAK),
+    ({Kind.EXPLODING_GRADIENT}, PACE | NON_FINITE | {Kind.COLLAPSED_REPRESENTATION}),
+    ({Kind.NON_FINITE_ACTIVATION}, SIGNALS | {Kind.NON_FINITE_LOSS, Kind.NON_FINITE_GRADIENT}),
     ({Kind.COLLAPSED_REPRESENTATION, Kind.VANISHING_SIGNAL, Kind.NON_FINITE_GRADIENT}, SLOW),
     ({Kind.NON_FINITE_LOSS}, SLOW | {Kind.NON_FINITE_GRADIENT}),
     (
@@ -50,7 +51,6 @@ CONSEQUENCES: tuple[tuple[set[Kind], set[Kind]], ...] = (
     ({Kind.BLOCKED_GRADIENT}, PACE | {Kind.ZERO_GRADIENT, Kind.VANISHING_GRADIENT}),
     ({Kind.ZERO_GRADIENT}, PACE | {Kind.VANISHING_GRADIENT}),
     ({Kind.VANISHING_GRADIENT}, PACE),
-    ({Kind.EXPLODING_GRADIENT}, PACE | NON_FINITE),
 )
 # The model has learned if its loss is this far below that of knowing nothing; at this share nothing is left to learn.
 LEARNED, IDEAL = 0.7, 1e-6
@@ -114,7 +114,8 @@ def diagnose(
 def _examine(patient: Patient, *, data: Any, steps: int, expected: Collection[str]) -> Iterator[Finding]:
     first = patient.look()
     tensors = named_tensors(data) if data is not None else _given(first)
-    yield from look_at_tensors(tensors, scale=False)
+    # A gap that reaches neither the loss nor a gradient, as behind a mask, is no fault.
+    yield from look_at_tensors(tensors, scale=False, gaps="info" if first.is_finite else None)
     yield from loss_rules.targets(first)
     yield from (crashes := list(loss_rules.crash(first)))
     if crashes:
@@ -168,16 +169,22 @@ def _has_learned(patient: Patient, first: Look) -> bool:
 def _given(look: Look) -> dict[str, Tensor]:
     """Name what the model was called with as a graph's parts are named."""
     tensors = {name: value for name, value in look.trace.arguments.items() if isinstance(value, Tensor)}
-    features = [name for name, value in tensors.items() if value.is_floating_point()]
-    if features and "x" not in tensors:
-        tensors["x"] = tensors.pop(features[0])
+    num_edges = tensors["edge_index"].shape[-1:] if "edge_index" in tensors else None
+    for name, value in list(tensors.items()):
+        # A number for each edge is its weight; the first of the others are the features.
+        role = "edge_weight" if value.shape == num_edges else "x"
+        if value.is_floating_point() and role not in tensors:
+            tensors[role] = tensors.pop(name)
     return tensors
 
 
 def _causes(findings: list[Finding]) -> Iterator[Finding]:
     """Leave out what follows from something else, and what was found twice."""
     faults = {finding.kind for finding in findings if finding.severity != "info"}
-    explained = {kind for causes, consequences in CONSEQUENCES if causes & faults for kind in consequences}
+    explained: set[Kind] = set()
+    for causes, consequences in CONSEQUENCES:
+        for cause in (causes & faults) - explained:
+            explained |= consequences - {cause}
     seen = set()
     for finding in findings:
         key = (finding.kind, finding.where, finding.severity, finding.message)

@@ -26,7 +26,7 @@ LARGE = 100.0
 FEW_ROWS = 5
 
 
-def check_numbers(name: str, tensor: Tensor) -> Iterator[Finding]:
+def check_numbers(name: str, tensor: Tensor, severity: Severity | None = None) -> Iterator[Finding]:
     """Yield a finding if there are NaN or infinite entries."""
     values = stored(tensor.detach())
     if not values.is_floating_point() or not values.numel():
@@ -34,7 +34,7 @@ def check_numbers(name: str, tensor: Tensor) -> Iterator[Finding]:
     if not bool(torch.stack(values.aminmax()).isfinite().all()):
         num_nan, num_inf = int(values.isnan().sum()), int(values.isinf().sum())
         what = f"`{name}` holds {num_nan} NaN and {num_inf} infinite entries of {values.numel()}."
-        yield found(Kind.NON_FINITE_INPUT, name, what, nan=num_nan, inf=num_inf)
+        yield found(Kind.NON_FINITE_INPUT, name, what, severity, nan=num_nan, inf=num_inf)
 
 
 def constant_columns(x: Tensor) -> Iterator[Finding]:

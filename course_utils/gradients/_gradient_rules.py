@@ -51,13 +51,14 @@ def zero_gradients(first: Look, later: Look, expected: Collection[str]) -> Itera
 
     What is zero at first only, such as what stands before a gate that begins at zero, mends itself.
     """
+    top = max((gradient.strength for gradient in later.gradients.values()), default=0.0)
     causes: dict[tuple[Kind, str, bool], list[str]] = {}
     for name, gradient in first.gradients.items():
         if (
             gradient.value is not None
             and (gradient.norm == 0 or _held_back(first, gradient))
-            # Nothing was let through, and hardly more is later.
-            and (name in later.gradients and later.gradients[name].norm <= 10 * gradient.norm)
+            and name in later.gradients
+            and later.gradients[name].strength <= max(10 * gradient.strength, HELD_BACK * top)
             and not is_expected(name, expected)
             and not _is_idle_bias(name, first)
         ):
@@ -82,6 +83,14 @@ def _cause(look: Look, gradient: Gradient) -> tuple[Kind, str, bool]:
     """
     key, tape = id(gradient.parameter), look.tape
     assert tape is not None
+    arrived = [
+        went
+        for passage in look.passages
+        for (before, _), went in zip(passage.node.next_functions, passage.went, strict=False)
+        if getattr(before, "variable", None) is gradient.parameter
+    ]
+    if gradient.norm == 0 and len(arrived) == 1 and arrived[0]:  # with several uses they may cancel
+        return Kind.ZERO_GRADIENT, ": it arrives, and a hook on the parameter makes it zero", False
     for passage in look.passages:
         if not passage.came or not math.isfinite(passage.came):
             continue

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MASKS = ("train_mask", "val_mask", "test_mask")
 # With so many edges, a random orientation of links puts the smaller number first everywhere once in a thousand.
 MANY_EDGES = 10
+MOST = 0.5
 
 
 def check_graph(data: Any) -> list[Finding]:
@@ -50,11 +51,16 @@ def check_graph(data: Any) -> list[Finding]:
     return sorted(look_at_tensors(tensors), key=lambda finding: finding.rank)
 
 
-def look_at_tensors(tensors: dict[str, Tensor], *, scale: bool = True) -> Iterator[Finding]:
-    """Yield what is wrong with tensors known by name; `scale` asks for the sizes of the features too."""
+def look_at_tensors(
+    tensors: dict[str, Tensor], *, scale: bool = True, gaps: Severity | None = None
+) -> Iterator[Finding]:
+    """Yield what is wrong with tensors known by name.
+
+    `scale` asks for the sizes of the features too, and `gaps` says how grave NaN and infinite entries are.
+    """
     for name in ("x", "edge_weight", "edge_attr", "pos", "y"):
         if name in tensors:
-            yield from check_numbers(name, tensors[name])
+            yield from check_numbers(name, tensors[name], gaps)
     x = tensors.get("x")
     if x is not None and x.dim() == 2 and x.numel() and x.is_floating_point():  # noqa: PLR2004 (a matrix)
         if scale:
@@ -139,12 +145,19 @@ def _check_links(edge_index: Tensor, num_nodes: int, tensors: dict[str, Tensor])
         what = f"{crossing} edges join nodes of different graphs of the batch."
         mend = "Let `torch_geometric.loader.DataLoader` or `Batch.from_data_list` shift the node numbers."
         yield found(kind, where, what, remedy=mend, crossing=crossing)
+    learners = _chosen(tensors, num_nodes)
     if isolated := int((~hears & ~speaks).sum()):
         what = f"{isolated} of {num_nodes} nodes have no edge."
-        yield found(kind, where, what, "info", isolated=isolated, num_nodes=num_nodes)
+        numbers: dict[str, Any] = {"isolated": isolated, "num_nodes": num_nodes}
+        alone = 0.0 if learners is None else float((~hears & ~speaks)[learners].float().mean())
+        if alone > MOST:
+            what = f"{what[:-1]}, and {alone:.0%} of the training nodes are among them."
+            mend = "Check the node numbers of the edges: those of a second graph go on where the first one's end."
+            yield found(kind, where, what, remedy=mend, **numbers)
+        else:
+            yield found(kind, where, what, "info", **numbers)
     if not torch.equal(key, back):
         share = float((~torch.isin(key, back)).sum() / (~loops).sum())
-        learners = _chosen(tensors, num_nodes)
         silent = 0.0 if learners is None else float((~hears & speaks)[learners].float().mean())
         yield from _check_direction(edge_index[:, ~loops], share, silent)
 
@@ -154,7 +167,7 @@ def _check_direction(edge_index: Tensor, one_way: float, silent: float) -> Itera
     source, target = edge_index
     where, kind = "edge_index", Kind.SUSPICIOUS_EDGE_INDEX
     ordered = bool((source < target).all() or (source > target).all())
-    if silent > 0.5:  # noqa: PLR2004 (most)
+    if silent > MOST:
         what = f"{silent:.0%} of the training nodes send messages and receive none: the edges look reversed."
         mend = "Turn them round: `edge_index = edge_index.flip(0)`. Messages go from row 0 to row 1."
         yield found(

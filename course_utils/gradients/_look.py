@@ -87,6 +87,7 @@ class Patient:
         self.snapshot = Snapshot(self.modules.values(), loss_fn, optimizer)
         self.rng = get_rng_state()
         self.reached: dict[int, Tensor] = {}  # the leaves of all looks so far
+        self.given: set[int] = set()  # those of them that were given a gradient
         self.weight_norms: dict[str, float] = {}  # as last measured
         self.trained = [
             tensor for group in (optimizer.param_groups if optimizer else ()) for tensor in group["params"]
@@ -137,6 +138,7 @@ class Patient:
         except Exception as error:  # noqa: BLE001 (hooks of the student's run here too)
             look.error, look.error_in = error, "backward"
             return
+        self.given |= {key for key, leaf in leaves.items() if leaf.grad is not None}
         for name, parameter in self.registered.items():
             if parameter.requires_grad:
                 value = parameter.grad

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from course_utils.gradients._advice import CLINIC, found
 from course_utils.gradients._findings import FailureKind as Kind
-from course_utils.gradients._tape import node_shape, operation, saved
+from course_utils.gradients._tape import behind_views, node_shape, operation, saved
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,6 +95,7 @@ def targets(look: Look) -> Iterator[Finding]:
         yield found(Kind.TARGET_MISMATCH, "y", what, shape=(count, count))
     elif warned is not None:
         yield found(Kind.TARGET_MISMATCH, "y", f"PyTorch warned: {warned.split('. ')[0]}.")
+    yield from _squashed_twice(look.tape)
     for node in look.tape.nodes if look.tape else ():
         target = saved(node, "target") if node.name().startswith("BinaryCrossEntropy") else None
         if target is not None and target.numel() and (target.min() < 0 or target.max() > 1):
@@ -103,6 +104,23 @@ def targets(look: Look) -> Iterator[Finding]:
                 f"The targets of the binary cross-entropy run from {low:.3g} to {high:.3g}, not from 0 to 1."
             )
             yield found(Kind.TARGET_MISMATCH, "y", what, lowest=low, highest=high)
+
+
+def _squashed_twice(tape: Tape | None) -> Iterator[Finding]:
+    """Find a loss that makes probabilities of what it is given, and is given probabilities."""
+    for node in tape.nodes if tape else ():
+        loss = operation(node)
+        inside = behind_views(node)
+        if loss.startswith("NllLoss") and inside is not None and operation(inside) == "LogSoftmax":
+            inside = behind_views(inside)
+        elif not loss.startswith("BinaryCrossEntropyWithLogits"):
+            continue
+        if inside is not None and (name := operation(inside).lower()) in {"softmax", "sigmoid"}:
+            what = (
+                f"The loss takes logits and makes probabilities of them, and is given the output of a {name}."
+            )
+            mend = f"Leave the {name} away before the loss, and take it where probabilities are wanted."
+            yield found(Kind.TARGET_MISMATCH, "loss", what, "warning", remedy=mend)
 
 
 def non_finite(look: Look) -> Iterator[Finding]:

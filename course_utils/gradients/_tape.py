@@ -171,11 +171,16 @@ def is_blocker(node: Node) -> bool:
     return BLOCKERS.match(operation(node)) is not None
 
 
+def behind_views(node: Node) -> Node | None:
+    """Return the operation before one, other views of the same numbers left out."""
+    before = next(iter(_behind(node)), None)
+    return behind_views(before) if before is not None and before.name().startswith(VIEWS) else before
+
+
 def is_parameter(node: Node) -> bool:
     """Whether an operation is the end of the graph, or only another view of it."""
-    while not hasattr(node, "variable") and node.name().startswith(VIEWS) and _behind(node):
-        node = _behind(node)[0]
-    return hasattr(node, "variable")
+    end = behind_views(node) if node.name().startswith(VIEWS) else node
+    return hasattr(end, "variable")
 
 
 def walk(start: Node) -> list[Node]:
