@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from course_utils.gradients._findings import Finding
+    from course_utils.gradients._findings import Finding, Severity
     from course_utils.gradients._look import Look, Patient
 
 
 def unregistered(patient: Patient, first: Look, last: Look, inputs: Iterable[Tensor]) -> Iterator[Finding]:
-    """Find what takes part in the loss and is in no register of the model, nor an input."""
+    """Find what takes part in the loss and is in no register of the model, nor an input, nor of another model."""
     known = {id(each) for each in [*patient.registered.values(), *patient.trained, *inputs]}
     unknown = [leaf for leaf in (first.tape.leaves if first.tape else ()) if id(leaf) not in known]
     if not unknown or first.tape is None:
@@ -33,22 +33,25 @@ def unregistered(patient: Patient, first: Look, last: Look, inputs: Iterable[Ten
     for where in group_names(hidden, names.values()):
         what = f"`{where}` takes part in the loss and is not registered with the model."
         yield found(Kind.UNREGISTERED_PARAMETER, where, what)
-    nameless: dict[str, list[tuple[int, ...]]] = {}
+    nameless: dict[tuple[str, bool], list[tuple[int, ...]]] = {}
     for leaf in unknown:
         if id(leaf) not in names and id(leaf) not in made:
-            nameless.setdefault(first.tape.leaf_place(leaf), []).append(tuple(leaf.shape))
-    for where, shapes in nameless.items():
+            place = first.tape.leaf_place(leaf), id(leaf) in lasting
+            nameless.setdefault(place, []).append(tuple(leaf.shape))
+    for (where, stays), shapes in nameless.items():
         what = f"Parameters of shape {shapes} are made while `{where}` runs, anew each time."
+        if stays:
+            what = f"`{where}` uses parameters of shape {shapes} that are not part of the model."
         yield found(Kind.UNREGISTERED_PARAMETER, where, what, shapes=shapes)
 
 
 def unconnected(patient: Patient, first: Look, expected: Collection[str]) -> Iterator[Finding]:
-    """Find parameters that no loss so far depended on."""
+    """Find parameters that no loss so far gave a gradient."""
     trainable = {name: p for name, p in patient.registered.items() if p.requires_grad}
     # With a gradient nowhere, something takes them all away as they come, such as a step in the backward pass.
     given = patient.given or set(patient.reached)
     missed = [n for n, p in trainable.items() if id(p) not in given and not is_expected(n, expected)]
-    called = {call.name for call in first.trace.calls}
+    called, held = {call.name for call in first.trace.calls}, {id(tensor) for tensor in patient.trained}
     for where in group_names(missed, trainable):
         module = (where if where in patient.modules else where.rpartition(".")[0]) or ROOT
         ran = module in called
@@ -57,7 +60,11 @@ def unconnected(patient: Patient, first: Look, expected: Collection[str]) -> Ite
             if ran
             else f"`{module}` is never called."
         )
-        yield found(Kind.UNCONNECTED_PARAMETER, where, what, "error" if ran else "warning", called=ran)
+        severity: Severity = "error" if ran else "warning"
+        below = [p for name, p in trainable.items() if is_expected(name, [where])]
+        if patient.optimizer is not None and held.isdisjoint(map(id, below)):
+            severity = "info"  # Nobody means to train it: the optimizer does not hold it either.
+        yield found(Kind.UNCONNECTED_PARAMETER, where, what, severity, called=ran)
 
 
 def not_in_optimizer(patient: Patient) -> Iterator[Finding]:

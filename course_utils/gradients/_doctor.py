@@ -15,7 +15,7 @@ from course_utils.gradients import _loss_rules as loss_rules
 from course_utils.gradients import _signal_rules as signal_rules
 from course_utils.gradients._findings import Diagnosis, Finding
 from course_utils.gradients._findings import FailureKind as Kind
-from course_utils.gradients._graph_checks import look_at_tensors, named_tensors
+from course_utils.gradients._graph_checks import ROLES, look_at_tensors, named_tensors
 from course_utils.gradients._look import Look, Patient
 from course_utils.gradients._pace import Run, learning_rate, train
 from course_utils.gradients._trace import find_tensors
@@ -52,8 +52,8 @@ CONSEQUENCES: tuple[tuple[set[Kind], set[Kind]], ...] = (
     ({Kind.ZERO_GRADIENT}, PACE | {Kind.VANISHING_GRADIENT}),
     ({Kind.VANISHING_GRADIENT}, PACE),
 )
-# The model has learned if its loss is this far below that of knowing nothing; at this share nothing is left to learn.
-LEARNED, IDEAL = 0.7, 1e-6
+# At this share of the loss of knowing nothing, nothing is left to learn.
+IDEAL = 1e-6
 
 
 def diagnose(
@@ -114,7 +114,7 @@ def diagnose(
 def _examine(patient: Patient, *, data: Any, steps: int, expected: Collection[str]) -> Iterator[Finding]:
     first = patient.look()
     tensors = named_tensors(data) if data is not None else _given(first)
-    # A gap that reaches neither the loss nor a gradient, as behind a mask, is no fault.
+    # What reaches neither the loss nor a gradient, as a gap behind a mask, is no fault.
     yield from look_at_tensors(tensors, scale=False, gaps="info" if first.is_finite else None)
     yield from loss_rules.targets(first)
     yield from (crashes := list(loss_rules.crash(first)))
@@ -142,7 +142,7 @@ def _examine(patient: Patient, *, data: Any, steps: int, expected: Collection[st
             ),
         ]
         # Whatever its units look like, a model far better than guessing does its work.
-        if sizes and not _has_learned(patient, first):
+        if sizes and not patient.has_learned(first.value):
             yield from sizes
         pace = [] if run.findings else list(learning_rate(patient, run))
         yield from pace
@@ -156,25 +156,23 @@ def _examine(patient: Patient, *, data: Any, steps: int, expected: Collection[st
     inputs = [*find_tensors([data, tensors, first.trace.arguments]), *first.trace.inputs.values()]
     inputs = [each for each in inputs if not isinstance(each, nn.Parameter)]
     yield from connections.unregistered(patient, first, last, inputs)
+    patient.try_other_chances()
     yield from connections.unconnected(patient, first, expected)
     yield from connections.not_in_optimizer(patient)
     yield from connections.frozen(patient)
 
 
-def _has_learned(patient: Patient, first: Look) -> bool:
-    """Whether the loss is far below that of knowing nothing."""
-    return patient.ignorant_loss - first.value > LEARNED * abs(patient.ignorant_loss)
-
-
 def _given(look: Look) -> dict[str, Tensor]:
     """Name what the model was called with as a graph's parts are named."""
     tensors = {name: value for name, value in look.trace.arguments.items() if isinstance(value, Tensor)}
-    num_edges = tensors["edge_index"].shape[-1:] if "edge_index" in tensors else None
+    edges = tensors.get("edge_index", torch.empty(2, 0))
+    # Edges that the model took name none but the nodes of their own kind.
+    num_nodes = int(edges.max()) + 1 if edges.numel() and look.error is None else 0
     for name, value in list(tensors.items()):
-        # A number for each edge is its weight; the first of the others are the features.
-        role = "edge_weight" if value.shape == num_edges else "x"
-        if value.is_floating_point() and role not in tensors:
-            tensors[role] = tensors.pop(name)
+        if name not in ROLES and value.is_floating_point() and value.dim():
+            role = "edge_weight" if value.shape == edges.shape[-1:] else "x"
+            if role not in tensors and (role == "edge_weight" or len(value) >= num_nodes):
+                tensors[role] = tensors.pop(name)
     return tensors
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 from course_utils.gradients._advice import found
@@ -62,7 +63,9 @@ def zero_gradients(first: Look, later: Look, expected: Collection[str]) -> Itera
             and not is_expected(name, expected)
             and not _is_idle_bias(name, first)
         ):
-            causes.setdefault(_cause(first, gradient), []).append(name)
+            kind, how, at_rest = _cause(first, gradient)
+            at_rest = at_rest or _is_alternative(first, name)
+            causes.setdefault((kind, how, at_rest), []).append(name)
     something_learns = any(gradient.norm for gradient in first.gradients.values())
     for (kind, how, at_rest), names in causes.items():
         severity: Severity | None = "info" if at_rest and something_learns else None
@@ -118,6 +121,18 @@ def _cause(look: Look, gradient: Gradient) -> tuple[Kind, str, bool]:
     return Kind.ZERO_GRADIENT, ": its terms cancel", True
 
 
+def _is_alternative(look: Look, name: str) -> bool:
+    """Whether another one of a list of layers, not after it on the way to the loss, learns in its place."""
+    assert look.tape is not None
+    learns = [
+        gradient.parameter
+        for other, gradient in look.gradients.items()
+        if other != name and gradient.norm and re.sub(r"\d+", "", other) == re.sub(r"\d+", "", name)
+    ]
+    after = look.tape.downstream(look.gradients[name].parameter) if learns else set()
+    return any(id(parameter) not in after for parameter in learns)
+
+
 def _held_back(look: Look, gradient: Gradient) -> bool:
     """Whether a smooth bound on this parameter alone lets hardly any gradient through."""
     return gradient.parameter.dim() < 2 and any(  # noqa: PLR2004
@@ -150,7 +165,9 @@ def exploding(patient: Patient, look: Look) -> Iterator[Finding]:
         return
     ignorant = patient.ignorant_loss
     scale = ignorant if ignorant > 0 and math.isfinite(ignorant) else abs(look.value)
-    if not (grown and look.value > WORSE * scale > 0) and top <= EXPLODED * max(abs(look.value), scale):
+    # A loss whose terms cancel may be next to nothing; what it is made of is not.
+    sizes = [abs(look.value), scale, *(out.rms for call in calls[-1:] for out in call.outputs)]
+    if not (grown and look.value > WORSE * scale > 0) and top <= EXPLODED * max(sizes):
         return
     strongest = max(strengths, key=strengths.__getitem__)
     # The layer that enlarges the signal most, if one stands out.
@@ -176,6 +193,13 @@ def vanishing_gradient(first: Look, later: Look) -> Iterator[Finding]:
         name: first.gradients[name].strength
         for name in matrices
         if name in faint and faint.issuperset(_of_the_same_layer(name, matrices))
+    }
+    strong = {id(g.parameter) for name, g in first.gradients.items() if g.strength and name not in faint}
+    # What stands alone before a small part of the loss is weak there already.
+    weak = {
+        name: strength
+        for name, strength in weak.items()
+        if first.tape and first.tape.downstream(first.gradients[name].parameter) & strong
     }
     if weak:
         where = min(weak, key=weak.__getitem__)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from course_utils.gradients._findings import Finding, Severity
 
 MASKS = ("train_mask", "val_mask", "test_mask")
+ROLES = ("x", "edge_index", "edge_weight", "edge_attr", "pos", "y", "batch", *MASKS)
 # With so many edges, a random orientation of links puts the smaller number first everywhere once in a thousand.
 MANY_EDGES = 10
 MOST = 0.5
@@ -56,7 +57,7 @@ def look_at_tensors(
 ) -> Iterator[Finding]:
     """Yield what is wrong with tensors known by name.
 
-    `scale` asks for the sizes of the features too, and `gaps` says how grave NaN and infinite entries are.
+    `scale` asks for the sizes of the features too, and `gaps` says how grave it is what may make numbers NaN.
     """
     for name in ("x", "edge_weight", "edge_attr", "pos", "y"):
         if name in tensors:
@@ -69,7 +70,7 @@ def look_at_tensors(
     num_nodes = count_nodes(tensors)
     if "edge_index" in tensors:
         yield from _check_edges(tensors["edge_index"], num_nodes, tensors)
-        yield from _check_weights(tensors)
+        yield from _check_weights(tensors, gaps)
     yield from _check_masks(tensors, num_nodes)
     yield from _check_labels(tensors, num_nodes)
 
@@ -81,8 +82,7 @@ def named_tensors(data: Any) -> dict[str, Tensor]:
     elif isinstance(data, dict):
         named = {str(name): value for name, value in data.items()}
     else:
-        names = ("x", "edge_index", "edge_weight", "edge_attr", "pos", "y", "batch", *MASKS)
-        named = {name: getattr(data, name, None) for name in names}
+        named = {name: getattr(data, name, None) for name in ROLES}
     return {name: value for name, value in named.items() if isinstance(value, Tensor)}
 
 
@@ -183,7 +183,7 @@ def _check_direction(edge_index: Tensor, one_way: float, silent: float) -> Itera
         yield found(kind, where, what, "info", one_way_share=one_way)
 
 
-def _check_weights(tensors: dict[str, Tensor]) -> Iterator[Finding]:
+def _check_weights(tensors: dict[str, Tensor], severity: Severity | None) -> Iterator[Finding]:
     weight = tensors.get("edge_weight")
     if weight is None or not weight.numel():
         return
@@ -193,7 +193,7 @@ def _check_weights(tensors: dict[str, Tensor]) -> Iterator[Finding]:
         yield found(Kind.INVALID_EDGE_INDEX, "edge_weight", what)
     if count := int((weight < 0).sum()):
         what = f"{count} of {weight.numel()} edge weights are negative (the lowest is {float(weight.min()):.3g})."
-        yield found(Kind.NEGATIVE_EDGE_WEIGHT, "edge_weight", what, negative=count)
+        yield found(Kind.NEGATIVE_EDGE_WEIGHT, "edge_weight", what, severity, negative=count)
     positive = weight[weight > 0].detach().double()
     if positive.numel() and (ratio := float(positive.max() / positive.median())) > SPREAD:
         what = f"The largest edge weight is {ratio:.3g} times the typical one."

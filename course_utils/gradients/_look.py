@@ -26,6 +26,10 @@ from course_utils.gradients._trace import Trace
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+# The model has learned if its loss is this far below that of knowing nothing.
+LEARNED = 0.7
+CHANCES = 8  # passes with other random numbers
+
 
 @dataclass(frozen=True)
 class Gradient:
@@ -87,18 +91,19 @@ class Patient:
         self.snapshot = Snapshot(self.modules.values(), loss_fn, optimizer)
         self.rng = get_rng_state()
         self.reached: dict[int, Tensor] = {}  # the leaves of all looks so far
-        self.given: set[int] = set()  # those of them that were given a gradient
+        self.given: set[int] = set()  # parameters that were given a gradient
         self.weight_norms: dict[str, float] = {}  # as last measured
         self.trained = [
             tensor for group in (optimizer.param_groups if optimizer else ()) for tensor in group["params"]
         ]
 
-    def look(self, *, measures: bool = True, backward: bool = True) -> Look:
-        """Run `loss_fn` and the backward pass, with the random numbers of the first look.
+    def look(self, *, measures: bool = True, backward: bool = True, anew: bool = False) -> Look:
+        """Run `loss_fn` and the backward pass, with the random numbers of the first look unless others are wanted.
 
         Without `measures` the loss, the gradients and the leaves are all that is looked at.
         """
-        set_rng_state(self.rng)
+        if not anew:
+            set_rng_state(self.rng)
         trace = Trace(self.model, self.modules)
         look = Look(trace)
         try:
@@ -138,7 +143,7 @@ class Patient:
         except Exception as error:  # noqa: BLE001 (hooks of the student's run here too)
             look.error, look.error_in = error, "backward"
             return
-        self.given |= {key for key, leaf in leaves.items() if leaf.grad is not None}
+        self.given |= {id(each) for each in self.registered.values() if each.grad is not None}
         for name, parameter in self.registered.items():
             if parameter.requires_grad:
                 value = parameter.grad
@@ -182,3 +187,20 @@ class Patient:
         return self.loss_with(
             (leaf, torch.zeros_like(leaf)) for leaf in self.reached.values() if leaf.is_leaf
         )
+
+    def has_learned(self, value: float) -> bool:
+        """Whether a loss is far below that of knowing nothing."""
+        return self.ignorant_loss - value > LEARNED * abs(self.ignorant_loss)
+
+    def try_other_chances(self) -> None:
+        """Look with other random numbers while a parameter is without a gradient: chance may leave it out."""
+        self.snapshot.restore_values()
+        for _ in range(CHANCES):
+            if all(id(each) in self.given for each in self.registered.values() if each.requires_grad):
+                return
+            python, _, cpu, _ = get_rng_state()
+            look = self.look(measures=False, anew=True)
+            if look.error is not None or (
+                python == get_rng_state()[0] and torch.equal(cpu, get_rng_state()[2])
+            ):
+                return  # Chance has no part in it.

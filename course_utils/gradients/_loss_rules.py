@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Words of the errors that PyTorch raises if targets do not fit.
 TARGET_WORDS = ("target", "scalar type long", "labels")
+# Operations between differences and the loss that they make up.
+SUMS = ("Mean", "Sum", "Pow", "Abs", "Sqrt", "Mul", "Div", "Add")
 # What is said of an average over nothing, such as that of a graph without nodes in a padded batch.
 OVER_NOTHING: dict[str, Any] = {
     "remedy": "Leave out graphs without nodes, or divide by one at least: `total / count.clamp(min=1)`. Before a "
@@ -195,10 +197,14 @@ def _averages_nothing(tape: Tape | None) -> bool:
 
 def _broadcast(tape: Tape | None) -> int | None:
     """Return N if differences of shape (N, N) should have been N: (N, 1) minus (N,), only one of them learned."""
-    for node in tape.nodes if tape else ():
+    todo = tape.nodes[:1] if tape else []
+    while todo:  # from the loss back through what sums up differences
+        node = todo.pop()
         learned = [before for before, _ in node.next_functions if before is not None]
         if node.name().startswith(("Sub", "Rsub")) and len(learned) == 1:
             shape, count = node_shape(node), node_shape(node)[:1]
             if shape == 2 * count > (1, 1) and node_shape(learned[0]) in {(*count, 1), count}:
                 return shape[0]
+        elif node.name().startswith(SUMS):
+            todo += learned
     return None

@@ -19,15 +19,14 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from course_utils.gradients._findings import Finding
+    from course_utils.gradients._findings import Finding, Severity
     from course_utils.gradients._look import Look, Patient
 
 # A loss this many times that of the start and of knowing nothing is no noise of a batch or of dropout.
 CLIMBED = 1.5
-# At a pace of less than 1/100,000 of the loss a step, learning takes 100,000 steps and more. The learning rate is to
-# blame if it moves no weights by 1/10,000 of their size, and moving them down the gradient by more, up to their size,
-# gains 0.1 % of the loss at once. The latter is not true of a model that has converged.
-PACE, STILL, GAIN = 1e-5, 1e-4, 1e-3
+# At a pace of less than 1/100,000 of the loss a step, learning takes 100,000 steps and more. The rate is to blame if
+# moving the weights down the gradient a thousand times as far, up to their size, gains 0.1 % of the loss at once.
+PACE, FARTHER, GAIN = 1e-5, 1e3, 1e-3
 SIZES = (1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0)
 SHORTER = (0.1, 1e-2, 1e-3, 1e-4, 1e-6)
 
@@ -97,19 +96,21 @@ def learning_rate(patient: Patient, run: Run) -> Iterator[Finding]:
     if patient.optimizer is None or len(run.looks) == 1:
         return
     groups = patient.optimizer.param_groups
-    numbers: dict[str, Any] = {
-        "lr": max(float(group["lr"]) for group in groups),
-        "losses": [float(f"{value:.3g}") for value in run.values],
-    }
+    rates = {float(group["lr"]) for group in groups if "lr" in group}
+    numbers: dict[str, Any] = {"losses": [float(f"{value:.3g}") for value in run.values]}
+    if rates:
+        numbers["lr"] = max(rates)
     if what := _too_high(patient, run):
         yield found(Kind.LEARNING_RATE_TOO_HIGH, "optimizer", what, **numbers)
-    elif any(group["lr"] < group.get("initial_lr", 0.0) for group in groups):
+    elif any(group.get("lr", 0.0) < group.get("initial_lr", 0.0) for group in groups):
         return  # A schedule is at work, and will raise the rate.
-    elif still := {id(each) for group in groups if group["lr"] == 0 for each in group["params"]}:
+    elif still := {id(each) for group in groups if group.get("lr") == 0 for each in group["params"]}:
         gradients = run.looks[0].gradients
         names = [name for name, gradient in gradients.items() if id(gradient.parameter) in still]
-        where = "optimizer" if len(names) == len(gradients) else group_names(names, gradients)[0]
-        yield found(Kind.LEARNING_RATE_TOO_LOW, where, "The learning rate is 0.", lr=0.0)
+        # A group may well be at rest on purpose, not all of them.
+        severity: Severity | None = None if len(names) == len(gradients) else "info"
+        where = "optimizer" if severity is None else group_names(names, gradients)[0]
+        yield found(Kind.LEARNING_RATE_TOO_LOW, where, "The learning rate is 0.", severity, lr=0.0)
     elif what := _too_low(patient, run):
         yield found(Kind.LEARNING_RATE_TOO_LOW, "optimizer", what, **numbers)
 
@@ -120,41 +121,51 @@ def _too_high(patient: Patient, run: Run) -> str:
     if _num_dead(last) > _num_dead(first):
         return f"After {len(run.looks) - 1} steps a layer of ReLUs is dead that was alive before."
     # A jump that has passed by the last step is the ordinary start of a training.
-    if last.value <= CLIMBED * abs(first.value) or last.value <= CLIMBED * patient.ignorant_loss:
+    # A loss whose terms cancel is measured by what it would change if the weights changed by their size.
+    strength = max((gradient.strength for gradient in first.gradients.values()), default=0.0)
+    if (
+        last.value <= CLIMBED * max(abs(first.value), strength)
+        or last.value <= CLIMBED * patient.ignorant_loss
+    ):
         return ""
+    losses = ", ".join(f"{value:.3g}" for value in run.values)
     for length in SHORTER:
-        values = (
-            (tensor, patient.snapshot.original(tensor) + length * change) for tensor, change in run.step
-        )
-        if patient.loss_with(values) < first.value:
-            losses = ", ".join(f"{value:.3g}" for value in run.values)
+        if _loss_along(patient, run, length) < first.value:
             return f"The losses are {losses}; along the first step, {length:g} times as long, the loss falls."
     return ""
 
 
 def _too_low(patient: Patient, run: Run) -> str:
-    """Say how the loss stands still; empty if it does not, or if longer steps are no better."""
-    first, values = run.looks[0], run.values
-    original = patient.snapshot.original
-    sizes = [(norm(change), norm(original(tensor))) for tensor, change in run.step]
-    moved = max((change / size for change, size in sizes if size), default=0.0)
-    gain = first.value - min(values[1:])
-    slopes = [(g.parameter, g.value) for g in first.gradients.values() if g.value is not None and g.norm]
-    if moved >= STILL or not slopes or abs(gain) >= PACE * _scale(patient, first) * len(values):
+    """Say how the loss stands still; empty if it does not, or if far longer steps are no better."""
+    first = run.looks[0]
+    gain = first.value - min(run.values[1:])
+    if abs(gain) >= PACE * _scale(patient, first) * len(run.values) or patient.has_learned(first.value):
         return ""
+    original = patient.snapshot.original
+    moves = [(norm(change), norm(original(tensor))) for tensor, change in run.step]
+    moved = max((change / size for change, size in moves if size), default=0.0)
+    slopes = [(g.parameter, g.value) for g in first.gradients.values() if g.value is not None and g.norm]
     weights = math.hypot(*(norm(original(tensor)) for tensor, _ in slopes))
     slope = math.hypot(*(norm(gradient) for _, gradient in slopes))
-    for size in SIZES:
-        length = -size * weights / slope
+    for size in SIZES if slopes else ():
+        if size < FARTHER * moved:
+            continue
+        length = size * weights / slope
         loss = patient.loss_with(
-            (tensor, original(tensor) + length * gradient) for tensor, gradient in slopes
+            (tensor, original(tensor) - length * gradient) for tensor, gradient in slopes
         )
         if first.value - loss > GAIN * _scale(patient, first):
             return (
                 f"The first step moved the weights by {moved:.2g} of their size, and the loss from {first.value:.6g} "
-                f"to {values[1]:.6g}; a step of {size:g} of their size would bring it to {loss:.4g}."
+                f"to {run.values[1]:.6g}; a step of {size:g} of their size would bring it to {loss:.4g}."
             )
     return ""
+
+
+def _loss_along(patient: Patient, run: Run, length: float) -> float:
+    """Return the loss after the first step, so many times as long."""
+    original = patient.snapshot.original
+    return patient.loss_with((tensor, original(tensor) + length * change) for tensor, change in run.step)
 
 
 def _scale(patient: Patient, first: Look) -> float:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import torch
+
 from course_utils.gradients._advice import found
 from course_utils.gradients._feature_checks import unscaled
 from course_utils.gradients._findings import FailureKind as Kind
 from course_utils.gradients._graph_checks import count_nodes
+from course_utils.gradients._numbers import stored
 from course_utils.gradients._trace import Signal
 
 if TYPE_CHECKING:
@@ -42,7 +45,7 @@ def scale(look: Look, tensors: dict[str, Tensor]) -> Iterator[Finding]:
         for call in look.trace.calls
         if call.owns
         for each in call.data
-        if x is None or each.shape == x.shape
+        if x is None or len(each) == len(x)
     ]
     if not entering and x is not None and x.dim() == 2 and x.is_floating_point():  # noqa: PLR2004
         yield from unscaled("x", x)
@@ -71,7 +74,7 @@ def dead(look: Look) -> Iterator[Finding]:
 def saturated(look: Look) -> Iterator[Finding]:
     """Find a layer whose sigmoids or tanhs are flat where it is."""
     for unit in look.activations:
-        if unit.saturated > SATURATED_SHARE and unit.width > 1:
+        if unit.saturated > SATURATED_SHARE and unit.width > 1 and not unit.passed_by:
             what = f"{unit.saturated:.0%} of what enters the {unit.kind} after `{unit.where}` is in its flat part."
             yield found(Kind.SATURATED_UNITS, unit.where, what, share=unit.saturated)
             return
@@ -80,7 +83,11 @@ def saturated(look: Look) -> Iterator[Finding]:
 def units_alike(look: Look) -> Iterator[Finding]:
     """Find a layer whose units all compute the same."""
     for call in look.trace.calls:
-        if call.owns and call.outputs and call.outputs[0].columns_equal:
+        gradient = look.gradients.get(f"{call.name}.weight")
+        slope = None if gradient is None or gradient.value is None else stored(gradient.value)
+        # Units that get different gradients part in the first step.
+        parts = slope is not None and not torch.allclose(slope, slope[:1].expand_as(slope), rtol=1e-3, atol=0)
+        if call.owns and call.outputs and call.outputs[0].columns_equal and not parts:
             what = f"All {call.outputs[0].shape[-1]} units of `{call.name}` compute the same."
             mend = "Begin with different weights: `layer.reset_parameters()`."
             yield found(Kind.COLLAPSED_REPRESENTATION, call.name, what, remedy=mend)
@@ -116,14 +123,23 @@ def nodes_alike(look: Look, tensors: dict[str, Tensor]) -> Iterator[Finding]:
 
 def vanishing(look: Look) -> Iterator[Finding]:
     """Find a layer behind which hardly anything is left of the signal, or of what differs between rows."""
-    chain = [(call, call.outputs[0]) for call in look.trace.calls if call.owns and call.outputs]
+    chain = [
+        (call, call.outputs[0]) for call in look.trace.calls if call.owns and call.outputs and call.inputs
+    ]
     largest = min(max((s.rms for call, _ in chain[:1] for s in call.inputs), default=0.0) or 1.0, 1.0)
     for call, out in chain:
-        lost = 0 < out.rms < SHRUNK * largest
-        if lost or (_is_faint(call) and out.varying):
+        place = look.trace.calls.index(call)
+        # What is added to something larger, or put out at last, is not lost for a layer that comes after.
+        goes_on = next((each.inputs[0] for each, _ in chain if each.began > place), None)
+        is_small = 0 < out.rms < SHRUNK * largest
+        limit = ONE_HOP * min(call.inputs[0].varying, 1.0)
+        if goes_on is not None and (
+            (is_small and goes_on.rms < SHRUNK * largest)
+            or (_is_faint(call) and out.varying and goes_on.varying < limit)
+        ):
             what = (
                 f"The signal behind `{call.name}` has a size of {out.rms:.2g}; it was {largest:.2g} before."
-                if lost
+                if is_small
                 else f"What differs between rows is {out.varying:.2g} behind `{call.name}`, and "
                 f"{call.inputs[0].varying:.2g} before it."
             )

@@ -48,6 +48,8 @@ class Snapshot:
         for tensor in tensors:
             if id(tensor) not in self.tensors and not is_lazy(tensor) and tensor.layout == torch.strided:
                 alias = tensor.data  # the same numbers in the same place, even if the tensor is given others
+                if 0 in alias.stride():  # numbers that stand in several places cannot be written to
+                    continue
                 grad = tensor.grad if tensor.is_leaf else None
                 self.tensors[id(tensor)] = tensor, alias, alias.clone(), grad, tensor.requires_grad
                 if tensor.is_leaf:
@@ -83,20 +85,23 @@ class Snapshot:
 
     def _keep_space(self, space: dict[str, Any]) -> None:
         """Keep named values, and what containers among them hold."""
-        containers = {
-            name: value.copy() for name, value in space.items() if isinstance(value, (dict, list, set))
+        # Subclasses may copy themselves in their own way.
+        kinds = {
+            name: kind
+            for name, value in space.items()
+            for kind in (dict, list, set)
+            if isinstance(value, kind)
         }
+        containers = {name: kind(space[name]) for name, kind in kinds.items()}
         self.spaces.append((space, dict(space), containers))
         self._keep_value(list(space.values()))
 
     def _keep_value(self, value: Any) -> None:
-        if isinstance(value, Tensor):
-            self.keep([value])
-        elif isinstance(value, (dict, list, tuple)):
-            for item in value.values() if isinstance(value, dict) else value:
-                self._keep_value(item)
-        elif isinstance(value, torch.Generator):
-            self.generators.append((value, value.get_state()))
+        for _, item in _items(value):
+            if isinstance(item, Tensor):
+                self.keep([item])
+            elif isinstance(item, torch.Generator):
+                self.generators.append((item, item.get_state()))
 
 
 def walk_modules(root: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -150,14 +155,14 @@ def _join(*parts: str) -> str:
     return ".".join(part for part in parts if part)
 
 
-def _items(value: Any) -> Iterator[tuple[str, Any]]:
+def _items(value: Any, around: tuple[int, ...] = ()) -> Iterator[tuple[str, Any]]:
     """Yield what nested lists and dictionaries hold, by dotted place."""
-    if isinstance(value, (dict, list, tuple)):
-        for place, inside in value.items() if isinstance(value, dict) else enumerate(value):
-            for below, item in _items(inside):
-                yield _join(str(place), below), item
-    else:
+    if not isinstance(value, (dict, list, tuple)):
         yield "", value
+    elif id(value) not in around:  # or it holds itself
+        for place, inside in value.items() if isinstance(value, dict) else enumerate(value):
+            for below, item in _items(inside, (*around, id(value))):
+                yield _join(str(place), below), item
 
 
 def _names_used(function: Callable[..., Any]) -> list[Any]:

@@ -42,6 +42,7 @@ class Activation(NamedTuple):
     rows: int
     dead: float  # share of the units that are zero for all rows; of ReLUs alone
     saturated: float  # share of the entries where the derivative is next to nothing; not of ReLUs
+    passed_by: bool  # whether some of what comes before reaches the loss without it, as past a gate
 
 
 class Passage(NamedTuple):
@@ -92,13 +93,20 @@ class Tape:
             if out is None or not out.numel() or out.dim() == 0:
                 continue
             out = out.reshape(-1, out.shape[-1])
-            dead = saturated = 0.0
+            dead, saturated, passed_by = 0.0, 0.0, False
             if kind == "relu":
                 dead = float((out.sum(dim=0) == 0).float().mean())  # none is negative
             else:
                 saturated = float((derivative(out) < SATURATED).float().mean())
+            if saturated > 0.5:  # noqa: PLR2004 (worth a look)
+                others = {
+                    id(each.variable) for each in walk(self.nodes[0], node) if hasattr(each, "variable")
+                }
+                passed_by = not others.isdisjoint(upstream(node))
             rows, width = out.shape
-            found.append(Activation(kind, self.place(node), node in deep, width, rows, dead, saturated))
+            found.append(
+                Activation(kind, self.place(node), node in deep, width, rows, dead, saturated, passed_by)
+            )
         return found
 
     def listen(self) -> list[Passage]:
@@ -116,6 +124,15 @@ class Tape:
             if not hasattr(node, "variable"):
                 node.register_hook(note(node))
         return passages
+
+    def downstream(self, leaf: Tensor) -> set[int]:
+        """Return the ids of the leaves that come in after a leaf, on its way to the loss."""
+        after: set[int] = set()
+        for node in self.nodes:
+            direct = {key for each in _behind(node) if is_parameter(each) for key in upstream(each)}
+            if direct and not is_parameter(node) and id(leaf) not in direct and id(leaf) in upstream(node):
+                after |= direct
+        return after
 
     def _claim(self, call: Call) -> None:
         """Give the operations of a module its name, unless a module inside it has them already."""
@@ -183,12 +200,13 @@ def is_parameter(node: Node) -> bool:
     return hasattr(end, "variable")
 
 
-def walk(start: Node) -> list[Node]:
-    """Return all operations from one on, each before those that it depends on."""
+def walk(start: Node, without: Node | None = None) -> list[Node]:
+    """Return all operations from one on, each before those that it depends on, and none by way of `without`."""
     waiting: dict[Node, int] = {start: 0}
     todo = [start]
     while todo:  # count how many operations use each
-        for before in _behind(todo.pop()):
+        node = todo.pop()
+        for before in _behind(node) if node is not without else ():
             if before not in waiting:
                 waiting[before] = 0
                 todo.append(before)
@@ -197,7 +215,7 @@ def walk(start: Node) -> list[Node]:
     while ready:
         node = ready.pop()
         order.append(node)
-        for before in _behind(node):
+        for before in _behind(node) if node is not without else ():
             waiting[before] -= 1
             if waiting[before] == 0:
                 ready.append(before)

@@ -93,6 +93,7 @@ class Call:
     data: list[Tensor]  # matrices among the inputs that no operation with a gradient has made
     nodes_in: list[Node]
     nodes_out: list[Node]
+    began: int  # how many calls were over when it began
 
 
 class Trace:
@@ -110,6 +111,8 @@ class Trace:
 
     def __enter__(self) -> Self:
         for name, module in self.modules.items():
+            if isinstance(module, torch.jit.ScriptModule):  # takes no hooks
+                continue
             before, after = self._hooks(name or ROOT)
             self._handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
             self._handles.append(module.register_forward_hook(after))
@@ -129,7 +132,7 @@ class Trace:
         return self._known[key][1]
 
     def _hooks(self, name: str) -> tuple[Any, Any]:
-        entered: list[tuple[list[Tensor], list[Signal], list[Node]]] = []
+        entered: list[tuple[list[Tensor], list[Signal], list[Node], int]] = []
 
         def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if module is self.model and not self.arguments:
@@ -138,17 +141,20 @@ class Trace:
             data = [each for each in numbers if each.is_leaf and not isinstance(each, nn.Parameter)]
             self.inputs.update((id(each), each) for each in data)
             self.open.append(name)
-            entered.append((data, [self._measure(each) for each in numbers], _nodes(numbers)))
+            signals = [self._measure(each) for each in numbers]
+            entered.append((data, signals, _nodes(numbers), len(self.calls)))
 
         def after(module: nn.Module, _: Any, output: Any) -> None:
             if self.open:
                 self.open.pop()
-            data, inputs, nodes_in = entered.pop()
+            data, inputs, nodes_in, began = entered.pop()
             numbers = [each for each in find_tensors(output) if each.is_floating_point()]
             owns = any(True for _ in module.parameters(recurse=False))
             outputs = [self._measure(each) for each in numbers]
             matrices = [each for each in data if each.dim() == 2]  # noqa: PLR2004
-            self.calls.append(Call(name, module, owns, inputs, outputs, matrices, nodes_in, _nodes(numbers)))
+            self.calls.append(
+                Call(name, module, owns, inputs, outputs, matrices, nodes_in, _nodes(numbers), began)
+            )
 
         return before, after
 
