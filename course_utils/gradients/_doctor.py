@@ -114,8 +114,9 @@ def diagnose(
 def _examine(patient: Patient, *, data: Any, steps: int, expected: Collection[str]) -> Iterator[Finding]:
     first = patient.look()
     tensors = named_tensors(data) if data is not None else _given(first)
-    # What reaches neither the loss nor a gradient, as a gap behind a mask, is no fault.
-    yield from look_at_tensors(tensors, scale=False, gaps="info" if first.is_finite else None)
+    # A gap that gets no farther than the input, as behind a mask, is no fault.
+    stays = first.is_finite and all(out.finite for call in first.trace.calls for out in call.outputs)
+    yield from look_at_tensors(tensors, scale=False, gaps="info" if stays else None)
     yield from loss_rules.targets(first)
     yield from (crashes := list(loss_rules.crash(first)))
     if crashes:

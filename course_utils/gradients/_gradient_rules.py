@@ -166,7 +166,7 @@ def exploding(patient: Patient, look: Look) -> Iterator[Finding]:
     ignorant = patient.ignorant_loss
     scale = ignorant if ignorant > 0 and math.isfinite(ignorant) else abs(look.value)
     # A loss whose terms cancel may be next to nothing; what it is made of is not.
-    sizes = [abs(look.value), scale, *(out.rms for call in calls[-1:] for out in call.outputs)]
+    sizes = [abs(look.value), scale, *(min(out.rms, 1.0) for call in calls[-1:] for out in call.outputs)]
     if not (grown and look.value > WORSE * scale > 0) and top <= EXPLODED * max(sizes):
         return
     strongest = max(strengths, key=strengths.__getitem__)

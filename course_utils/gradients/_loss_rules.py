@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Words of the errors that PyTorch raises if targets do not fit.
 TARGET_WORDS = ("target", "scalar type long", "labels")
 # Operations between differences and the loss that they make up.
-SUMS = ("Mean", "Sum", "Pow", "Abs", "Sqrt", "Mul", "Div", "Add")
+SUMS = ("Mean", "Sum", "Pow", "Abs", "Sqrt", "Mul", "Div", "Add", "Neg", "Log", "Maximum", "Where", "Clamp")
 # What is said of an average over nothing, such as that of a graph without nodes in a padded batch.
 OVER_NOTHING: dict[str, Any] = {
     "remedy": "Leave out graphs without nodes, or divide by one at least: `total / count.clamp(min=1)`. Before a "

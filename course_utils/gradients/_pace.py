@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from course_utils.gradients._findings import Finding, Severity
+    from course_utils.gradients._findings import Finding
     from course_utils.gradients._look import Look, Patient
 
 # A loss this many times that of the start and of knowing nothing is no noise of a batch or of dropout.
@@ -107,10 +107,8 @@ def learning_rate(patient: Patient, run: Run) -> Iterator[Finding]:
     elif still := {id(each) for group in groups if group.get("lr") == 0 for each in group["params"]}:
         gradients = run.looks[0].gradients
         names = [name for name, gradient in gradients.items() if id(gradient.parameter) in still]
-        # A group may well be at rest on purpose, not all of them.
-        severity: Severity | None = None if len(names) == len(gradients) else "info"
-        where = "optimizer" if severity is None else group_names(names, gradients)[0]
-        yield found(Kind.LEARNING_RATE_TOO_LOW, where, "The learning rate is 0.", severity, lr=0.0)
+        where = "optimizer" if len(names) == len(gradients) else group_names(names, gradients)[0]
+        yield found(Kind.LEARNING_RATE_TOO_LOW, where, "The learning rate is 0.", lr=0.0)
     elif what := _too_low(patient, run):
         yield found(Kind.LEARNING_RATE_TOO_LOW, "optimizer", what, **numbers)
 
