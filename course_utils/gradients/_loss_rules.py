@@ -15,6 +15,8 @@ from course_utils.gradients._tape import behind_views, node_shape, operation, sa
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from torch.autograd.graph import Node
+
     from course_utils.gradients._findings import Finding, Severity
     from course_utils.gradients._look import Look, Patient
     from course_utils.gradients._tape import Tape
@@ -111,11 +113,10 @@ def targets(look: Look) -> Iterator[Finding]:
 def _squashed_twice(tape: Tape | None) -> Iterator[Finding]:
     """Find a loss that makes probabilities of what it is given, and is given probabilities."""
     for node in tape.nodes if tape else ():
-        loss = operation(node)
-        inside = behind_views(node)
-        if loss.startswith("NllLoss") and inside is not None and operation(inside) == "LogSoftmax":
-            inside = behind_views(inside)
-        elif not loss.startswith("BinaryCrossEntropyWithLogits"):
+        inside = _behind_choices(node)
+        if operation(node).startswith("NllLoss") and inside is not None and operation(inside) == "LogSoftmax":
+            inside = _behind_choices(inside)
+        elif not operation(node).startswith("BinaryCrossEntropyWithLogits"):
             continue
         if inside is not None and (name := operation(inside).lower()) in {"softmax", "sigmoid"}:
             what = (
@@ -123,6 +124,13 @@ def _squashed_twice(tape: Tape | None) -> Iterator[Finding]:
             )
             mend = f"Leave the {name} away before the loss, and take it where probabilities are wanted."
             yield found(Kind.TARGET_MISMATCH, "loss", what, "warning", remedy=mend)
+
+
+def _behind_choices(node: Node) -> Node | None:
+    """Return the operation before one, those left out that only choose rows or columns."""
+    before = behind_views(node)
+    chooses = before is not None and operation(before).startswith(("Index", "Select", "Slice"))
+    return _behind_choices(before) if before is not None and chooses else before
 
 
 def non_finite(look: Look) -> Iterator[Finding]:
