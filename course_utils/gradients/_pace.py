@@ -136,12 +136,14 @@ def _too_high(patient: Patient, run: Run) -> str:
 def _too_low(patient: Patient, run: Run) -> str:
     """Say how the loss stands still; empty if it does not, or if far longer steps are no better."""
     first = run.looks[0]
-    gain = first.value - min(run.values[1:])
-    if abs(gain) >= PACE * _scale(patient, first) * len(run.values) or patient.has_learned(first.value):
-        return ""
     original = patient.snapshot.original
     moves = [(norm(change), norm(original(tensor))) for tensor, change in run.step]
     moved = max((change / size for change, size in moves if size), default=0.0)
+    if FARTHER * moved > SIZES[-1]:
+        return ""
+    gain = first.value - min(run.values[1:])
+    if abs(gain) >= PACE * _scale(patient, first) * len(run.values) or patient.has_learned(first.value):
+        return ""
     slopes = [(g.parameter, g.value) for g in first.gradients.values() if g.value is not None and g.norm]
     weights = math.hypot(*(norm(original(tensor)) for tensor, _ in slopes))
     slope = math.hypot(*(norm(gradient) for _, gradient in slopes))
