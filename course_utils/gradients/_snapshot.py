@@ -162,7 +162,8 @@ def _items(value: Any, around: tuple[int, ...] = ()) -> Iterator[tuple[str, Any]
     elif id(value) not in around:  # or it holds itself
         for place, inside in value.items() if isinstance(value, dict) else enumerate(value):
             for below, item in _items(inside, (*around, id(value))):
-                yield _join(str(place), below), item
+                # To write out a tensor, which is a key of an optimizer's state, takes long.
+                yield _join(str(place) if isinstance(place, (str, int)) else "", below), item
 
 
 def _names_used(function: Callable[..., Any]) -> list[Any]:
