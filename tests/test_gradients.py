@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, softplus
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrizations, parametrize
+from torch.utils.checkpoint import checkpoint
 from torch_geometric.nn import SAGEConv
 
 from course_utils.gradients import Diagnosis, FailureKind, Finding, diagnose
@@ -404,3 +405,102 @@ def test_a_healthy_model_is_told_so():
     assert isinstance(case, Case)
     assert diagnosis.primary is None
     assert repr(diagnosis) == "Healthy: nothing stands in the way of learning."
+
+
+class Pooling(nn.Module):
+    """Read padded graphs, in one of three ways that divide by what may be nothing."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.lin, self.score, self.head, self.way = nn.Linear(4, 8), nn.Linear(8, 1), nn.Linear(8, 2), way
+
+    def forward(self, x, mask):
+        h = self.lin(x)
+        if self.way == "count":
+            return self.head((h * mask[..., None]).sum(1) / mask.sum(1, keepdim=True))
+        if self.way == "mean":
+            return self.head(torch.stack([rows[real].mean(0) for rows, real in zip(h, mask, strict=True)]))
+        weight = self.score(h)[..., 0].masked_fill(~mask, float("-inf")).softmax(1)
+        return self.head((weight[..., None] * h).sum(1))
+
+
+@pytest.mark.parametrize(
+    ("way", "says"), [("count", "divided by zero"), ("mean", "over no entries"), ("softmax", "is masked")]
+)
+def test_a_padded_graph_without_nodes_leads_to_the_notebook_on_padding(way, says):
+    mask = torch.tensor([[True, True], [False, False], [True, False]])
+    x, y = torch.randn(3, 2, 4), torch.tensor([0, 1, 0])
+    model = Pooling(way)
+    primary = diagnose(
+        model, lambda m: cross_entropy(m(x, mask), y), data={"x": x, "mask": mask, "y": y}
+    ).primary
+    assert (primary.kind, primary.notebook) == ("non_finite_activation", "08 The gradient clinic")
+    assert says in primary.message
+    assert "without nodes" in primary.remedy
+
+
+class Own(torch.optim.Optimizer):
+    """An optimizer of a student's own, whose groups have no learning rate."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, {})
+
+    @torch.no_grad()
+    def step(self):
+        for parameter in self.param_groups[0]["params"]:
+            parameter.sub_(parameter.grad, alpha=0.1)
+
+
+class Odd(nn.Module):
+    """A model whose attributes hold themselves, refuse to be copied, or stand for several numbers at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.lin, self.around = nn.Linear(8, 3), {}
+        self.around["itself"] = self.around
+        self.settings = type("Settings", (dict,), {"copy": None})(width=3)
+        self.register_buffer("ones", torch.ones(1).expand(3))
+
+    def forward(self, x):
+        return self.lin(x) * self.ones
+
+
+class Checkpointed(nn.Module):
+    """A model with a part that the graph does not show."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(8, 16), mlp(16, 16, 16), nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.head(checkpoint(self.second, self.first(x).relu(), use_reentrant=True))
+
+
+@pytest.mark.parametrize(
+    ("make", "optimizer"),
+    [
+        (lambda: mlp(8, 16, 3), Own),
+        (Odd, torch.optim.Adam),
+        (Checkpointed, torch.optim.Adam),
+    ],
+)
+def test_unusual_models_and_optimizers_can_be_examined(make, optimizer):
+    case = row_case(make())
+    assert diagnose(case.model, case.loss_fn, optimizer=optimizer(case.model.parameters())).ok
+
+
+def test_a_note_tells_of_gaps_that_stay_at_the_input():
+    x, y = table()
+    x[3, 2] = float("nan")
+    model = mlp(8, 16, 3)
+    diagnosis = diagnose(model, lambda m: cross_entropy(m(x.nan_to_num(0.0)), y), data=(x, y))
+    assert [(each.kind, each.where, each.severity) for each in diagnosis.findings] == [
+        ("non_finite_input", "x", "info")
+    ]
+
+
+def test_a_rate_for_weights_that_hardly_move_is_judged_by_a_thousandfold_step():
+    case = row_case(mlp(8, 32, 3))
+    low, usual = (torch.optim.Adam(case.model.parameters(), lr=rate) for rate in (1e-8, 1e-3))
+    assert diagnose(case.model, case.loss_fn, optimizer=low).primary.kind == "learning_rate_too_low"
+    assert diagnose(case.model, case.loss_fn, optimizer=usual).ok

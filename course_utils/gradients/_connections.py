@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from course_utils.gradients._advice import found
 from course_utils.gradients._findings import FailureKind as Kind
-from course_utils.gradients._snapshot import walk_parameters
+from course_utils.gradients._snapshot import walk_modules, walk_parameters
 from course_utils.gradients._trace import ROOT
 
 if TYPE_CHECKING:
@@ -14,66 +14,74 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from course_utils.gradients._findings import Finding
+    from course_utils.gradients._findings import Finding, Severity
     from course_utils.gradients._look import Look, Patient
 
 
-def connections(
-    patient: Patient,
-    looks: list[Look],
-    reached: Collection[int],
-    inputs: Iterable[Tensor],
-    expected: Collection[str],
-) -> Iterator[Finding]:
-    """Compare the leaves of the graph with the parameters of the model and of the optimizer."""
-    known = {id(parameter) for parameter in patient.registered.values()} | {id(each) for each in inputs}
-    yield from _unregistered(patient, looks, known)
+def unregistered(patient: Patient, first: Look, last: Look, inputs: Iterable[Tensor]) -> Iterator[Finding]:
+    """Find what takes part in the loss and is in no register of the model, nor an input, nor of another model."""
+    known = {id(each) for each in [*patient.registered.values(), *patient.trained, *inputs]}
+    unknown = [leaf for leaf in (first.tape.leaves if first.tape else ()) if id(leaf) not in known]
+    if not unknown or first.tape is None:
+        return
+    # A layer made at the first call, and kept and registered since, is none.
+    lasting = {id(leaf) for leaf in last.tape.leaves} if last.tape else set()
+    made = {id(parameter) for parameter in patient.model.parameters()} & lasting
+    names = {id(tensor): name for name, tensor in walk_parameters(dict(walk_modules(patient.model)))}
+    names |= patient.hidden
+    hidden = [names[id(leaf)] for leaf in unknown if id(leaf) in names and id(leaf) not in made]
+    for where in group_names(hidden, names.values()):
+        what = f"`{where}` takes part in the loss and is not registered with the model."
+        yield found(Kind.UNREGISTERED_PARAMETER, where, what)
+    nameless: dict[tuple[str, bool], list[tuple[int, ...]]] = {}
+    for leaf in unknown:
+        if id(leaf) not in names and id(leaf) not in made:
+            place = first.tape.leaf_place(leaf), id(leaf) in lasting
+            nameless.setdefault(place, []).append(tuple(leaf.shape))
+    for (where, stays), shapes in nameless.items():
+        what = f"Parameters of shape {shapes} are made while `{where}` runs, anew each time."
+        if stays:
+            what = f"`{where}` uses parameters of shape {shapes} that are not part of the model."
+        yield found(Kind.UNREGISTERED_PARAMETER, where, what, shapes=shapes)
+
+
+def unconnected(patient: Patient, first: Look, expected: Collection[str]) -> Iterator[Finding]:
+    """Find parameters that no loss so far gave a gradient."""
     trainable = {name: p for name, p in patient.registered.items() if p.requires_grad}
-    unconnected = [
-        name for name, p in trainable.items() if id(p) not in reached and not is_expected(name, expected)
-    ]
-    called = {call.name for look in looks for call in look.calls}
-    for where in group_names(unconnected, trainable):
-        module = where if where in patient.modules else where.rpartition(".")[0]
-        ran = (module or ROOT) in called
+    # With a gradient nowhere, something takes them all away as they come, such as a step in the backward pass.
+    given = patient.given or set(patient.reached)
+    missed = [n for n, p in trainable.items() if id(p) not in given and not is_expected(n, expected)]
+    called, held = {call.name for call in first.trace.calls}, {id(tensor) for tensor in patient.trained}
+    for where in group_names(missed, trainable):
+        module = (where if where in patient.modules else where.rpartition(".")[0]) or ROOT
+        ran = module in called
         what = f"`{where}` asks for a gradient and gets none. " + (
-            f"`{module or ROOT}` runs, but the loss does not depend on it: it is not used there, or the graph is cut."
+            f"`{module}` runs, but the loss does not depend on it: it is not used there, or the graph is cut."
             if ran
             else f"`{module}` is never called."
         )
-        yield found(Kind.UNCONNECTED_PARAMETER, where, what, "error" if ran else "warning", called=ran)
-    if patient.in_optimizer is not None:
-        left_out = [
-            name for name, p in trainable.items() if id(p) in reached and id(p) not in patient.in_optimizer
-        ]
-        for where in group_names(left_out, trainable):
-            what = f"`{where}` is in none of the optimizer's groups."
-            yield found(Kind.NOT_IN_OPTIMIZER, where, what, optimizer=type(patient.optimizer).__name__)
-    frozen = [name for name, p in patient.registered.items() if not p.requires_grad]
-    for where in group_names(frozen, patient.registered):
+        severity: Severity = "error" if ran else "warning"
+        below = [p for name, p in trainable.items() if is_expected(name, [where])]
+        if patient.optimizer is not None and held.isdisjoint(map(id, below)):
+            severity = "info"  # Nobody means to train it: the optimizer does not hold it either.
+        yield found(Kind.UNCONNECTED_PARAMETER, where, what, severity, called=ran)
+
+
+def not_in_optimizer(patient: Patient) -> Iterator[Finding]:
+    """Find parameters that get a gradient, and that the optimizer does not hold."""
+    held = {id(tensor) for tensor in patient.trained}
+    trainable = {name: p for name, p in patient.registered.items() if p.requires_grad}
+    missed = [name for name, p in trainable.items() if id(p) in patient.reached and id(p) not in held]
+    for where in group_names(missed, trainable) if patient.optimizer is not None else ():
+        what = f"`{where}` is in none of the optimizer's groups."
+        yield found(Kind.NOT_IN_OPTIMIZER, where, what, optimizer=type(patient.optimizer).__name__)
+
+
+def frozen(patient: Patient) -> Iterator[Finding]:
+    """Name what does not ask for a gradient."""
+    still = [name for name, p in patient.registered.items() if not p.requires_grad]
+    for where in group_names(still, patient.registered):
         yield found(Kind.FROZEN_PARAMETER, where, f"`{where}` does not ask for a gradient.")
-
-
-def _unregistered(patient: Patient, looks: list[Look], known: set[int]) -> Iterator[Finding]:
-    first, last = looks[0], looks[-1]
-    trained = patient.in_optimizer or set()
-    names = {id(tensor): name for name, tensor in walk_parameters(patient.model)} | patient.hidden
-    unknown = {key: leaf for key, leaf in first.leaves.items() if key not in known and key not in trained}
-    places: dict[str, list[Tensor]] = {}
-    for key, leaf in unknown.items():
-        lasting = key in last.leaves or len(looks) == 1
-        if lasting and any(leaf is p for p in patient.model.parameters()):
-            continue  # a layer made at the first call, and kept and registered since
-        where = names.get(key) or (first.tape.leaf_place(leaf) if first.tape else ROOT)
-        places.setdefault(where, []).append(leaf)
-    flat = [name for name in places if name in names.values()]
-    for where in group_names(flat, list(names.values())):
-        what = f"`{where}` takes part in the loss and is not registered with the model."
-        yield found(Kind.UNREGISTERED_PARAMETER, where, what)
-    for where in places.keys() - set(flat):
-        shapes = [tuple(leaf.shape) for leaf in places[where]]
-        what = f"Parameters of shape {shapes} are made while `{where}` runs, anew each time."
-        yield found(Kind.UNREGISTERED_PARAMETER, where, what, shapes=shapes)
 
 
 def group_names(names: Collection[str], everything: Collection[str]) -> list[str]:
@@ -83,12 +91,12 @@ def group_names(names: Collection[str], everything: Collection[str]) -> list[str
         parts = name.split(".")
         for depth in range(1, len(parts) + 1):
             prefix = ".".join(parts[:depth])
-            below = [other for other in everything if other == prefix or other.startswith(f"{prefix}.")]
-            if all(other in names for other in below):
+            if all(other in names for other in everything if is_expected(other, [prefix])):
                 grouped[prefix] = None
                 break
     return list(grouped)
 
 
 def is_expected(name: str, expected: Collection[str]) -> bool:
-    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in expected)
+    """Whether a name is one of those expected, or below one."""
+    return any(f"{name}.".startswith(f"{prefix}.") for prefix in expected)

@@ -3,55 +3,57 @@
 from __future__ import annotations
 
 import copy
-import math
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from course_utils.gradients import _backward_signs, _connections, _dynamics, _signs
+from course_utils.gradients import _connections as connections
+from course_utils.gradients import _gradient_rules as gradient_rules
+from course_utils.gradients import _loss_rules as loss_rules
+from course_utils.gradients import _signal_rules as signal_rules
 from course_utils.gradients._findings import Diagnosis, Finding
 from course_utils.gradients._findings import FailureKind as Kind
-from course_utils.gradients._graph_checks import look_at_tensors, named_tensors
+from course_utils.gradients._graph_checks import ROLES, look_at_tensors, named_tensors
 from course_utils.gradients._look import Look, Patient
+from course_utils.gradients._pace import Run, learning_rate, train
 from course_utils.gradients._trace import find_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-GRADIENTS = {Kind.BLOCKED_GRADIENT, Kind.ZERO_GRADIENT, Kind.VANISHING_GRADIENT, Kind.EXPLODING_GRADIENT}
+# What a fault brings about, which is then left out: it goes when its cause is mended. What is left out explains
+# nothing more itself, so the causes stand in the order in which they are asked.
 PACE = {Kind.LEARNING_RATE_TOO_HIGH, Kind.LEARNING_RATE_TOO_LOW}
-SIGNALS = {Kind.DEAD_UNITS, Kind.SATURATED_UNITS, Kind.COLLAPSED_REPRESENTATION, Kind.VANISHING_SIGNAL}
+SLOW = PACE | {Kind.BLOCKED_GRADIENT, Kind.ZERO_GRADIENT, Kind.VANISHING_GRADIENT, Kind.EXPLODING_GRADIENT}
+WEAK = SLOW | {Kind.COLLAPSED_REPRESENTATION, Kind.VANISHING_SIGNAL}
+SIGNALS = WEAK | {Kind.DEAD_UNITS, Kind.SATURATED_UNITS}
 NON_FINITE = {Kind.NON_FINITE_ACTIVATION, Kind.NON_FINITE_LOSS, Kind.NON_FINITE_GRADIENT}
-ALL_LATER = NON_FINITE | SIGNALS | GRADIENTS | PACE | {Kind.CRASH}
-# What each cause brings about. A consequence is left out: it goes when its cause is mended.
-CONSEQUENCES: dict[Kind, set[Kind]] = {
-    Kind.NON_FINITE_INPUT: ALL_LATER,
-    Kind.INVALID_EDGE_INDEX: ALL_LATER,
-    Kind.EMPTY_MASK: ALL_LATER,
-    Kind.TARGET_MISMATCH: ALL_LATER,
-    Kind.NEGATIVE_EDGE_WEIGHT: NON_FINITE | GRADIENTS | PACE,
-    Kind.SUSPICIOUS_EDGE_INDEX: {Kind.COLLAPSED_REPRESENTATION, Kind.ZERO_GRADIENT, Kind.CRASH},
-    Kind.UNSCALED_FEATURES: SIGNALS | GRADIENTS | PACE | NON_FINITE,
-    Kind.CONSTANT_FEATURE: {Kind.COLLAPSED_REPRESENTATION, Kind.NON_FINITE_ACTIVATION},
-    Kind.NON_FINITE_ACTIVATION: {Kind.NON_FINITE_LOSS, Kind.NON_FINITE_GRADIENT} | SIGNALS | GRADIENTS | PACE,
-    Kind.DEAD_UNITS: {Kind.COLLAPSED_REPRESENTATION, Kind.VANISHING_SIGNAL} | GRADIENTS | PACE,
-    Kind.SATURATED_UNITS: {Kind.COLLAPSED_REPRESENTATION, Kind.VANISHING_SIGNAL} | GRADIENTS | PACE,
-    Kind.COLLAPSED_REPRESENTATION: GRADIENTS | PACE,
-    Kind.VANISHING_SIGNAL: GRADIENTS | PACE,
-    Kind.NON_FINITE_LOSS: {Kind.NON_FINITE_GRADIENT} | GRADIENTS | PACE,
-    Kind.UNREGISTERED_PARAMETER: {Kind.LEARNING_RATE_TOO_LOW},
-    Kind.UNCONNECTED_PARAMETER: {Kind.LEARNING_RATE_TOO_LOW},
-    Kind.NOT_IN_OPTIMIZER: {Kind.LEARNING_RATE_TOO_LOW},
-    Kind.NON_FINITE_GRADIENT: GRADIENTS | PACE,
-    Kind.BLOCKED_GRADIENT: {Kind.ZERO_GRADIENT, Kind.VANISHING_GRADIENT} | PACE,
-    Kind.ZERO_GRADIENT: {Kind.VANISHING_GRADIENT} | PACE,
-    Kind.VANISHING_GRADIENT: PACE,
-    Kind.EXPLODING_GRADIENT: PACE | NON_FINITE,
-}
-# The model has learned if its loss is this far below that of knowing nothing; at this share nothing is left to learn.
-LEARNED, IDEAL = 0.7, 1e-6
+CONSEQUENCES: tuple[tuple[set[Kind], set[Kind]], ...] = (
+    (
+        {Kind.NON_FINITE_INPUT, Kind.INVALID_EDGE_INDEX, Kind.EMPTY_MASK, Kind.TARGET_MISMATCH},
+        SIGNALS | NON_FINITE | {Kind.CRASH},
+    ),
+    ({Kind.UNSCALED_FEATURES}, SIGNALS | NON_FINITE),
+    ({Kind.NEGATIVE_EDGE_WEIGHT}, SLOW | NON_FINITE),
+    ({Kind.SUSPICIOUS_EDGE_INDEX}, {Kind.COLLAPSED_REPRESENTATION, Kind.ZERO_GRADIENT, Kind.CRASH}),
+    ({Kind.CONSTANT_FEATURE}, {Kind.COLLAPSED_REPRESENTATION, Kind.NON_FINITE_ACTIVATION}),
+    ({Kind.DEAD_UNITS, Kind.SATURATED_UNITS}, WEAK),
+    ({Kind.EXPLODING_GRADIENT}, PACE | NON_FINITE | {Kind.COLLAPSED_REPRESENTATION}),
+    ({Kind.NON_FINITE_ACTIVATION}, SIGNALS | {Kind.NON_FINITE_LOSS, Kind.NON_FINITE_GRADIENT}),
+    ({Kind.COLLAPSED_REPRESENTATION, Kind.VANISHING_SIGNAL, Kind.NON_FINITE_GRADIENT}, SLOW),
+    ({Kind.NON_FINITE_LOSS}, SLOW | {Kind.NON_FINITE_GRADIENT}),
+    (
+        {Kind.UNREGISTERED_PARAMETER, Kind.UNCONNECTED_PARAMETER, Kind.NOT_IN_OPTIMIZER},
+        {Kind.LEARNING_RATE_TOO_LOW},
+    ),
+    ({Kind.BLOCKED_GRADIENT}, PACE | {Kind.ZERO_GRADIENT, Kind.VANISHING_GRADIENT}),
+    ({Kind.ZERO_GRADIENT}, PACE | {Kind.VANISHING_GRADIENT}),
+    ({Kind.VANISHING_GRADIENT}, PACE),
+)
+# At this share of the loss of knowing nothing, nothing is left to learn.
+IDEAL = 1e-6
 
 
 def diagnose(
@@ -81,7 +83,7 @@ def diagnose(
     optimizer
         The optimizer, if it is to be examined too: whether it holds all parameters, and its learning rate.
     steps
-        How many steps of training to look at. The cost is that of one step more, and of measuring two of them.
+        How many steps of training to look at. The cost is about that of the steps, and of a forward pass.
     expected_unused
         Names of parameters or modules that are at rest on purpose; a name covers all that is below it.
 
@@ -112,75 +114,76 @@ def diagnose(
 def _examine(patient: Patient, *, data: Any, steps: int, expected: Collection[str]) -> Iterator[Finding]:
     first = patient.look()
     tensors = named_tensors(data) if data is not None else _given(first)
-    yield from look_at_tensors(tensors, scale=False)
-    yield from _signs.targets(first)
-    is_number = (
-        first.loss.numel() == 1 if isinstance(first.loss, Tensor) else hasattr(first.loss, "__float__")
-    )
-    if first.error is not None or not is_number:
-        yield from _signs.crash(first)
+    # A gap that gets no farther than the input, as behind a mask, is no fault.
+    stays = first.is_finite and all(out.finite for call in first.trace.calls for out in call.outputs)
+    yield from look_at_tensors(tensors, scale=False, gaps="info" if stays else None)
+    yield from loss_rules.targets(first)
+    yield from (crashes := list(loss_rules.crash(first)))
+    if crashes:
         return
-    if not (isinstance(first.loss, Tensor) and first.loss.grad_fn is not None):
-        yield from _signs.non_finite(first)
-        yield from _signs.detached(first, patient)
-        yield from _frozen(patient)
+    yield from loss_rules.non_finite(first)
+    if first.tape is None:
+        yield from loss_rules.detached(first, patient)
+        yield from connections.frozen(patient)
         return
-    scale = patient.ignorant_loss(first)
-    comparable = math.isfinite(scale) and scale > 0
-    learned = math.isfinite(scale) and scale - first.value > LEARNED * abs(scale)
-    looks = [first]
-    yield from _signs.non_finite(first)
-    yield from _backward_signs.non_finite_gradient(first)
+    yield from gradient_rules.non_finite_gradient(first)
+    run = train(patient, first, steps=steps) if first.is_finite else Run([first])
+    yield from run.findings
+    last = run.looks[-1]
     if first.is_finite:
-        if not comparable:
-            scale = abs(first.value)
-        yield from _signs.forward(first, tensors=tensors, learned=learned)
-        run = _dynamics.train(patient, first, steps=steps, scale=max(scale, abs(first.value)))
-        looks += run.looks
-        yield from run.findings
-        if run.looks and not (run.findings or run.looks[-1].is_finite):
-            yield from _signs.non_finite(run.looks[-1])
-            yield from _backward_signs.non_finite_gradient(run.looks[-1])
-        second = run.looks[-1] if run.looks and run.looks[-1].gradients else first
-        ideal = comparable and abs(first.value) <= IDEAL * scale
-        yield from _backward_signs.zero_gradients(first, second, ideal=ideal, expected=expected)
-        if not learned:
-            yield from _backward_signs.sizes(first, second, scale=scale)
-    reached = {
-        id(patient.registered[name])
-        for look in looks
-        for name, gradient in look.gradients.items()
-        if gradient.norm is not None
-    } | {key for look in looks for key in look.leaves}
-    inputs = [*find_tensors(data), *tensors.values(), *find_tensors(first.arguments), *first.inputs.values()]
+        yield from signal_rules.scale(first, tensors)
+        sizes = [
+            *signal_rules.dead(first),
+            *signal_rules.saturated(first),
+            *(list(signal_rules.units_alike(first)) or signal_rules.nodes_alike(first, tensors)),
+            *signal_rules.vanishing(first),
+            *(
+                list(gradient_rules.exploding(patient, first))
+                or gradient_rules.vanishing_gradient(first, run.later)
+            ),
+        ]
+        # Whatever its units look like, a model far better than guessing does its work.
+        if sizes and not patient.has_learned(first.value):
+            yield from sizes
+        pace = [] if run.findings else list(learning_rate(patient, run))
+        yield from pace
+        if not (pace or run.findings or last.is_finite):
+            yield from loss_rules.non_finite(last)
+            yield from gradient_rules.non_finite_gradient(last)
+        zero = list(gradient_rules.zero_gradients(first, run.later, expected))
+        # At a loss of zero nothing is left to learn, unless it is zero whatever the model does.
+        if zero and not abs(first.value) < IDEAL * patient.ignorant_loss:
+            yield from zero
+    inputs = [*find_tensors([data, tensors, first.trace.arguments]), *first.trace.inputs.values()]
     inputs = [each for each in inputs if not isinstance(each, nn.Parameter)]
-    yield from _connections.connections(patient, looks, reached, inputs, expected)
+    yield from connections.unregistered(patient, first, last, inputs)
+    patient.try_other_chances()
+    yield from connections.unconnected(patient, first, expected)
+    yield from connections.not_in_optimizer(patient)
+    yield from connections.frozen(patient)
 
 
 def _given(look: Look) -> dict[str, Tensor]:
     """Name what the model was called with as a graph's parts are named."""
-    tensors = {name: value for name, value in look.arguments.items() if isinstance(value, Tensor)}
-    features = [name for name, value in tensors.items() if value.is_floating_point()]
-    if features and "x" not in tensors:
-        tensors["x"] = tensors.pop(features[0])
+    tensors = {name: value for name, value in look.trace.arguments.items() if isinstance(value, Tensor)}
+    edges = tensors.get("edge_index", torch.empty(2, 0))
+    # Edges that the model took name none but the nodes of their own kind.
+    num_nodes = int(edges.max()) + 1 if edges.numel() and look.error is None else 0
+    for name, value in list(tensors.items()):
+        if name not in ROLES and value.is_floating_point() and value.dim():
+            role = "edge_weight" if value.shape == edges.shape[-1:] else "x"
+            if role not in tensors and (role == "edge_weight" or len(value) >= num_nodes):
+                tensors[role] = tensors.pop(name)
     return tensors
-
-
-def _frozen(patient: Patient) -> Iterator[Finding]:
-    reached = {id(parameter) for parameter in patient.registered.values()}
-    for finding in _connections.connections(patient, [Look()], reached, (), ()):
-        if finding.kind is Kind.FROZEN_PARAMETER:
-            yield finding
 
 
 def _causes(findings: list[Finding]) -> Iterator[Finding]:
     """Leave out what follows from something else, and what was found twice."""
-    explained = {
-        kind
-        for finding in findings
-        if finding.severity != "info"
-        for kind in CONSEQUENCES.get(finding.kind, ())
-    }
+    faults = {finding.kind for finding in findings if finding.severity != "info"}
+    explained: set[Kind] = set()
+    for causes, consequences in CONSEQUENCES:
+        for cause in (causes & faults) - explained:
+            explained |= consequences - {cause}
     seen = set()
     for finding in findings:
         key = (finding.kind, finding.where, finding.severity, finding.message)
@@ -204,6 +207,6 @@ def _check_arguments(model: Any, loss_fn: Any, *, steps: int, expected_unused: C
         raise TypeError(msg)
     names = [name for name, _ in model.named_parameters()]
     for prefix in expected_unused:
-        if not any(_connections.is_expected(name, [prefix]) for name in names):
+        if not any(connections.is_expected(name, [prefix]) for name in names):
             msg = f"expected_unused has {prefix!r}, which names no parameter. The parameters are {names}."
             raise ValueError(msg)

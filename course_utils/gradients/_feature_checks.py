@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 
 from course_utils.gradients._advice import found
 from course_utils.gradients._findings import FailureKind as Kind
+from course_utils.gradients._numbers import ENOUGH_ROWS, sample_rows, stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,17 +26,66 @@ LARGE = 100.0
 FEW_ROWS = 5
 
 
-class ColumnSizes(NamedTuple):
-    """How large the entries of a matrix are, column by column; zeros, which are no size, left out."""
+def check_numbers(name: str, tensor: Tensor, severity: Severity | None = None) -> Iterator[Finding]:
+    """Yield a finding if there are NaN or infinite entries."""
+    values = stored(tensor.detach())
+    if not values.is_floating_point() or not values.numel():
+        return
+    if not bool(torch.stack(values.aminmax()).isfinite().all()):
+        num_nan, num_inf = int(values.isnan().sum()), int(values.isinf().sum())
+        what = f"`{name}` holds {num_nan} NaN and {num_inf} infinite entries of {values.numel()}."
+        yield found(Kind.NON_FINITE_INPUT, name, what, severity, nan=num_nan, inf=num_inf)
 
-    shape: tuple[int, ...]
-    median: float  # root mean square of the non-zero entries, of the typical column (the lower of two)
-    largest: float
-    column: int  # where the largest is
+
+def constant_columns(x: Tensor) -> Iterator[Finding]:
+    """Yield a finding if columns of features (N, F) have the same value in all rows."""
+    if x.layout != torch.strided or x.size(0) < FEW_ROWS:
+        return
+    sample = sample_rows(x)
+    constant = (sample == x[0]).all(dim=0)
+    candidates = constant.nonzero()[:, 0]
+    constant[candidates] = (x.index_select(1, candidates) == x[0, candidates]).all(dim=0)
+    columns = constant.nonzero()[:, 0].tolist()
+    if not columns:
+        return
+    values = set(x[0, columns].tolist())
+    # An empty column is expected among sparse ones, and a column of ones is a deliberate bias.
+    sparse = bool(constant.all()) or float((sample[:, ~constant] != 0).float().mean()) < 0.5  # noqa: PLR2004
+    harmless = values <= ({0.0, 1.0} if sparse else {1.0}) or bool(constant.all())
+    what = (
+        f"{len(columns)} of {x.size(1)} columns of `x` have the same value in all rows (column {columns[0]})."
+    )
+    severity: Severity = "info" if harmless else "warning"
+    yield found(
+        Kind.CONSTANT_FEATURE, "x", what, severity, columns=columns[:10], value=float(x[0, columns[0]])
+    )
 
 
-def column_sizes(x: Tensor) -> ColumnSizes:
-    """Measure the sizes of the columns of a matrix (N, F)."""
+def unscaled(name: str, x: Tensor) -> Iterator[Finding]:
+    """Yield a finding if the columns of a matrix differ wildly in size, or all of them are large."""
+    values = stored(x.detach())
+    if len(values) > ENOUGH_ROWS:
+        # No column is larger than the largest entry, nor the typical one smaller than the smallest that is stored.
+        low, high = map(float, values.aminmax())
+        typical = _typical(_column_sizes(sample_rows(x))) if values.dim() > 1 else low
+        if max(-low, high) < min(LARGE, SPREAD * typical):
+            return
+    sizes = _column_sizes(x)
+    median, largest, column = _typical(sizes), float(sizes.max()), int(sizes.argmax())
+    if median and largest > SPREAD * median:
+        what = (
+            f"Column {column} of `{name}` is about {largest:.3g} in size, the typical column {median:.3g}: "
+            f"{largest / median:.3g} times as much."
+        )
+    elif median > LARGE:
+        what = f"The entries of `{name}` are about {median:.3g} in size."
+    else:
+        return
+    yield found(Kind.UNSCALED_FEATURES, name, what, largest=largest, median=median, column=column)
+
+
+def _column_sizes(x: Tensor) -> Tensor:
+    """Return the root mean square of each column of a matrix (N, F); zeros, which are no size, left out."""
     if x.layout == torch.strided:
         values = x.detach().nan_to_num(0, 0, 0)
         total, count = values.square().sum(dim=0), (values != 0).sum(dim=0)
@@ -44,66 +94,10 @@ def column_sizes(x: Tensor) -> ColumnSizes:
         values, column = entries.values().nan_to_num(0, 0, 0), entries.indices()[1]
         total = values.new_zeros(x.size(1)).index_add_(0, column, values.square())
         count = torch.bincount(column[values != 0], minlength=x.size(1))
-    sizes = (total / count.clamp(min=1)).sqrt()
-    used = sizes[count > 0]
-    if not len(used):
-        return ColumnSizes(tuple(x.shape), 0.0, 0.0, 0)
-    return ColumnSizes(tuple(x.shape), float(used.median()), float(sizes.max()), int(sizes.argmax()))
+    return (total / count.clamp(min=1)).sqrt()
 
 
-def check_numbers(name: str, tensor: Tensor) -> Iterator[Finding]:
-    """Yield a finding if there are NaN or infinite entries."""
-    values = tensor.detach()
-    if values.layout != torch.strided:
-        values = values.to_sparse_coo().coalesce().values()  # type: ignore[no-untyped-call]
-    if not values.is_floating_point():
-        return
-    if not bool(values.sum(dtype=torch.float64).isfinite()):
-        num_nan, num_inf = int(values.isnan().sum()), int(values.isinf().sum())
-        what = f"`{name}` holds {num_nan} NaN and {num_inf} infinite entries of {values.numel()}."
-        yield found(Kind.NON_FINITE_INPUT, name, what, nan=num_nan, inf=num_inf)
-
-
-def check_features(x: Tensor | None, *, scale: bool) -> Iterator[Finding]:
-    """Yield what is wrong with features (N, F): their sizes, if asked for, and constant columns."""
-    if x is None or x.dim() != 2 or not x.numel() or not x.is_floating_point():  # noqa: PLR2004 (a matrix)
-        return
-    if scale:
-        yield from unscaled("x", column_sizes(x))
-    if x.layout != torch.strided or x.size(0) < FEW_ROWS:
-        return
-    constant = (x == x[0]).all(dim=0)
-    if not constant.any():
-        return
-    columns = constant.nonzero()[:, 0].tolist()
-    value = float(x[0, columns[0]])
-    # An empty column is expected among sparse ones, and a column of ones is a deliberate bias.
-    sparse = float((x[:, ~constant] != 0).float().mean()) < 0.5 if not constant.all() else True  # noqa: PLR2004
-    harmless = all(float(x[0, c]) == 1 or (float(x[0, c]) == 0 and sparse) for c in columns)
-    severity: Severity = "info" if harmless or constant.all() else "warning"
-    what = (
-        f"{len(columns)} of {x.size(1)} columns of `x` have the same value in all rows "
-        f"(column {columns[0]}: {value:.3g})."
-    )
-    yield found(Kind.CONSTANT_FEATURE, "x", what, severity, columns=columns[:10], value=value)
-
-
-def unscaled(name: str, sizes: ColumnSizes) -> Iterator[Finding]:
-    """Yield a finding if the columns differ wildly in size, or all of them are large."""
-    if sizes.median and sizes.largest > SPREAD * sizes.median:
-        what = (
-            f"Column {sizes.column} of `{name}` is about {sizes.largest:.3g} in size, the typical column "
-            f"{sizes.median:.3g}: {sizes.largest / sizes.median:.3g} times as much."
-        )
-    elif sizes.median > LARGE:
-        what = f"The entries of `{name}` are about {sizes.median:.3g} in size."
-    else:
-        return
-    yield found(
-        Kind.UNSCALED_FEATURES,
-        name,
-        what,
-        largest=sizes.largest,
-        median=sizes.median,
-        column=sizes.column,
-    )
+def _typical(sizes: Tensor) -> float:
+    """Return the median of the sizes that are none of nothing (the lower of two)."""
+    used = sizes[sizes > 0]
+    return float(used.median()) if len(used) else 0.0

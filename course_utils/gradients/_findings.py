@@ -62,12 +62,12 @@ class Finding:
         "error": this cannot learn as it should. "warning": it very probably learns badly. "info": good to know.
     where
         Dotted name of a parameter or module ("model" for the whole), name of an input, "loss" or "optimizer".
-    evidence
-        The numbers seen, by name.
     message
         What was seen, and why it stops learning.
     remedy
         The mend, with a line of code.
+    evidence
+        The numbers seen, by name.
     notebook
         Notebook of the course that teaches it.
     """

@@ -9,13 +9,7 @@ import torch
 from torch import Tensor
 
 from course_utils.gradients._advice import found
-from course_utils.gradients._feature_checks import (
-    SPREAD,
-    ColumnSizes,
-    check_features,
-    check_numbers,
-    unscaled,
-)
+from course_utils.gradients._feature_checks import SPREAD, check_numbers, constant_columns, unscaled
 from course_utils.gradients._findings import FailureKind as Kind
 
 if TYPE_CHECKING:
@@ -24,8 +18,10 @@ if TYPE_CHECKING:
     from course_utils.gradients._findings import Finding, Severity
 
 MASKS = ("train_mask", "val_mask", "test_mask")
+ROLES = ("x", "edge_index", "edge_weight", "edge_attr", "pos", "y", "batch", *MASKS)
 # With so many edges, a random orientation of links puts the smaller number first everywhere once in a thousand.
 MANY_EDGES = 10
+MOST = 0.5
 
 
 def check_graph(data: Any) -> list[Finding]:
@@ -56,52 +52,55 @@ def check_graph(data: Any) -> list[Finding]:
     return sorted(look_at_tensors(tensors), key=lambda finding: finding.rank)
 
 
-def look_at_tensors(tensors: dict[str, Tensor], *, scale: bool = True) -> Iterator[Finding]:
-    """Yield what is wrong with tensors known by name; `scale` asks for the sizes of the features too."""
+def look_at_tensors(
+    tensors: dict[str, Tensor], *, scale: bool = True, gaps: Severity | None = None
+) -> Iterator[Finding]:
+    """Yield what is wrong with tensors known by name.
+
+    `scale` asks for the sizes of the features too, and `gaps` says how grave it is what may make numbers NaN.
+    """
     for name in ("x", "edge_weight", "edge_attr", "pos", "y"):
         if name in tensors:
-            yield from check_numbers(name, tensors[name])
-    yield from check_features(tensors.get("x"), scale=scale)
+            yield from check_numbers(name, tensors[name], gaps)
+    x = tensors.get("x")
+    if x is not None and x.dim() == 2 and x.numel() and x.is_floating_point():  # noqa: PLR2004 (a matrix)
+        if scale:
+            yield from unscaled("x", x)
+        yield from constant_columns(x)
     num_nodes = count_nodes(tensors)
     if "edge_index" in tensors:
         yield from _check_edges(tensors["edge_index"], num_nodes, tensors)
-        yield from _check_weights(tensors)
+        yield from _check_weights(tensors, gaps)
     yield from _check_masks(tensors, num_nodes)
     yield from _check_labels(tensors, num_nodes)
 
 
 def named_tensors(data: Any) -> dict[str, Tensor]:
     """Return the tensors of a graph by name; those of a lone tensor or a pair as "x" and "y"."""
-    if isinstance(data, Tensor):
-        return {"x": data}
-    if isinstance(data, dict):
-        return {str(name): value for name, value in data.items() if isinstance(value, Tensor)}
-    if isinstance(data, tuple | list):
-        return {name: v for name, v in zip(("x", "y"), data, strict=False) if isinstance(v, Tensor)}
-    names = ("x", "edge_index", "edge_weight", "edge_attr", "pos", "y", "batch", *MASKS)
-    values = {name: getattr(data, name, None) for name in names}
-    return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    if isinstance(data, Tensor | tuple | list):
+        named = dict(zip(("x", "y"), [data] if isinstance(data, Tensor) else data, strict=False))
+    elif isinstance(data, dict):
+        named = {str(name): value for name, value in data.items()}
+    else:
+        named = {name: getattr(data, name, None) for name in ROLES}
+    return {name: value for name, value in named.items() if isinstance(value, Tensor)}
 
 
 def count_nodes(tensors: dict[str, Tensor]) -> int | None:
     """Return the number of nodes if the features, positions or masks tell it."""
-    for name in ("x", "pos", "batch", *MASKS):
-        if name in tensors and tensors[name].dim():
-            return tensors[name].size(0)
-    return None
+    known = (tensors[name] for name in ("x", "pos", "batch", *MASKS) if name in tensors)
+    return next((each.size(0) for each in known if each.dim()), None)
 
 
 def _check_edges(edge_index: Tensor, num_nodes: int | None, tensors: dict[str, Tensor]) -> Iterator[Finding]:
-    shape = tuple(edge_index.shape)
-    where, invalid = "edge_index", Kind.INVALID_EDGE_INDEX
+    where, invalid, shape = "edge_index", Kind.INVALID_EDGE_INDEX, tuple(edge_index.shape)
     if edge_index.layout != torch.strided:  # a sparse adjacency is another way to say it
         return
     if len(shape) != 2 or shape[0] != 2:  # noqa: PLR2004 (two rows: sources and targets)
-        mend = None
-        if len(shape) == 2 and shape[0] == shape[1] == num_nodes:  # noqa: PLR2004
-            mend = "A dense adjacency becomes a list of edges with `edge_index = adjacency.nonzero().t()`."
+        is_dense = shape == (num_nodes, num_nodes)
+        mend = "A dense adjacency becomes a list of edges with `edge_index = adjacency.nonzero().t()`."
         what = f"`edge_index` has shape {shape}; it must be (2, E), sources above targets."
-        yield found(invalid, where, what, remedy=mend, shape=shape)
+        yield found(invalid, where, what, remedy=mend if is_dense else None, shape=shape)
         return
     if edge_index.dtype != torch.int64:
         what = f"`edge_index` is {edge_index.dtype}; node numbers must be torch.int64."
@@ -121,13 +120,11 @@ def _check_edges(edge_index: Tensor, num_nodes: int | None, tensors: dict[str, T
     if num_nodes is not None and high >= num_nodes:
         what = f"`edge_index` names node {high}, but there are {num_nodes} nodes, numbered from 0."
         yield found(invalid, where, what, highest=high, num_nodes=num_nodes)
-    if low >= 0 and (num_nodes is None or high < num_nodes):
-        yield from _check_shape_of_graph(edge_index, num_nodes or high + 1, tensors)
+    elif low >= 0:
+        yield from _check_links(edge_index, num_nodes or high + 1, tensors)
 
 
-def _check_shape_of_graph(
-    edge_index: Tensor, num_nodes: int, tensors: dict[str, Tensor]
-) -> Iterator[Finding]:
+def _check_links(edge_index: Tensor, num_nodes: int, tensors: dict[str, Tensor]) -> Iterator[Finding]:
     """Look at a valid list of edges for one that says something else than was meant."""
     source, target = edge_index
     where, kind = "edge_index", Kind.SUSPICIOUS_EDGE_INDEX
@@ -138,64 +135,55 @@ def _check_shape_of_graph(
     if loops.all():
         yield found(kind, where, "All edges lead from a node to itself, so no node hears of another.")
         return
-    key = source * num_nodes + target
-    duplicates = len(key) - len(key.unique())
-    if duplicates:
+    hears, speaks = (torch.bincount(ends[~loops], minlength=num_nodes) > 0 for ends in (target, source))
+    key, back = (source * num_nodes + target).sort().values, (target * num_nodes + source).sort().values
+    if duplicates := int((key[1:] == key[:-1]).sum()):
         what = f"{duplicates} of {len(key)} edges are there more than once, and count as often."
         yield found(kind, where, what, "info", duplicates=duplicates)
-    batch = tensors.get("batch")
-    if (
-        batch is not None
-        and len(batch) == num_nodes
-        and (crossing := int((batch[source] != batch[target]).sum()))
-    ):
+    batch = tensors.get("batch", torch.zeros_like(hears))
+    if len(batch) == num_nodes and (crossing := int((batch[source] != batch[target]).sum())):
         what = f"{crossing} edges join nodes of different graphs of the batch."
         mend = "Let `torch_geometric.loader.DataLoader` or `Batch.from_data_list` shift the node numbers."
         yield found(kind, where, what, remedy=mend, crossing=crossing)
-    hears = torch.zeros(num_nodes, dtype=torch.bool, device=source.device)
-    speaks = hears.clone()
-    hears[target[~loops]], speaks[source[~loops]] = True, True
-    isolated = int((~hears & ~speaks).sum())
-    if isolated:
+    learners = _chosen(tensors, num_nodes)
+    if isolated := int((~hears & ~speaks).sum()):
         what = f"{isolated} of {num_nodes} nodes have no edge."
-        yield found(kind, where, what, "info", isolated=isolated, num_nodes=num_nodes)
-    yield from _check_direction(edge_index[:, ~loops], key[~loops], hears, speaks, tensors)
+        numbers: dict[str, Any] = {"isolated": isolated, "num_nodes": num_nodes}
+        alone = 0.0 if learners is None else float((~hears & ~speaks)[learners].float().mean())
+        if alone > MOST:
+            what = f"{what[:-1]}, and {alone:.0%} of the training nodes are among them."
+            mend = "Check the node numbers of the edges: those of a second graph go on where the first one's end."
+            yield found(kind, where, what, remedy=mend, **numbers)
+        else:
+            yield found(kind, where, what, "info", **numbers)
+    if not torch.equal(key, back):
+        share = float((~torch.isin(key, back)).sum() / (~loops).sum())
+        silent = 0.0 if learners is None else float((~hears & speaks)[learners].float().mean())
+        yield from _check_direction(edge_index[:, ~loops], share, silent)
 
 
-def _check_direction(
-    edge_index: Tensor, key: Tensor, hears: Tensor, speaks: Tensor, tensors: dict[str, Tensor]
-) -> Iterator[Finding]:
+def _check_direction(edge_index: Tensor, one_way: float, silent: float) -> Iterator[Finding]:
+    """Look at edges of which a share has no edge back, and the share of training nodes that hear nothing."""
     source, target = edge_index
-    num_nodes = len(hears)
-    one_way = ~torch.isin(key, target * num_nodes + source)
-    share = float(one_way.float().mean())
-    if not share:
-        return
     where, kind = "edge_index", Kind.SUSPICIOUS_EDGE_INDEX
-    numbers: dict[str, Any] = {"one_way_share": share}
-    mask = tensors.get("train_mask")
-    learners = mask if mask is not None and mask.shape == hears.shape and mask.dtype == torch.bool else None
-    if learners is not None and learners.any():
-        silent = float((~hears & speaks)[learners].float().mean())
-        if silent > 0.5:  # noqa: PLR2004 (most)
-            what = (
-                f"{silent:.0%} of the training nodes send messages and receive none: the edges look reversed."
-            )
-            mend = "Turn them round: `edge_index = edge_index.flip(0)`. Messages go from row 0 to row 1."
-            yield found(kind, where, what, remedy=mend, **numbers, training_nodes_that_hear_nothing=silent)
-            return
     ordered = bool((source < target).all() or (source > target).all())
-    if share == 1 and ordered and len(key) >= MANY_EDGES:
+    if silent > MOST:
+        what = f"{silent:.0%} of the training nodes send messages and receive none: the edges look reversed."
+        mend = "Turn them round: `edge_index = edge_index.flip(0)`. Messages go from row 0 to row 1."
+        yield found(
+            kind, where, what, remedy=mend, one_way_share=one_way, training_nodes_that_hear_nothing=silent
+        )
+    elif one_way == 1 and ordered and len(source) >= MANY_EDGES:
         what = (
             "Each link is there in one direction only, always between the same ends: half of it seems lost."
         )
-        yield found(kind, where, what, **numbers)
-    else:
-        what = f"{share:.0%} of the edges have no edge back. Messages go from row 0 to row 1."
-        yield found(kind, where, what, "info", **numbers)
+        yield found(kind, where, what, one_way_share=one_way)
+    elif one_way:
+        what = f"{one_way:.0%} of the edges have no edge back. Messages go from row 0 to row 1."
+        yield found(kind, where, what, "info", one_way_share=one_way)
 
 
-def _check_weights(tensors: dict[str, Tensor]) -> Iterator[Finding]:
+def _check_weights(tensors: dict[str, Tensor], severity: Severity | None) -> Iterator[Finding]:
     weight = tensors.get("edge_weight")
     if weight is None or not weight.numel():
         return
@@ -203,30 +191,26 @@ def _check_weights(tensors: dict[str, Tensor]) -> Iterator[Finding]:
     if weight.size(0) != num_edges:
         what = f"`edge_weight` has {weight.size(0)} entries for {num_edges} edges."
         yield found(Kind.INVALID_EDGE_INDEX, "edge_weight", what)
-    count = int((weight < 0).sum())
-    if count:
+    if count := int((weight < 0).sum()):
         what = f"{count} of {weight.numel()} edge weights are negative (the lowest is {float(weight.min()):.3g})."
-        yield found(Kind.NEGATIVE_EDGE_WEIGHT, "edge_weight", what, negative=count)
+        yield found(Kind.NEGATIVE_EDGE_WEIGHT, "edge_weight", what, severity, negative=count)
     positive = weight[weight > 0].detach().double()
-    if positive.numel() and float(positive.max()) > SPREAD * float(positive.median()):
-        size = ColumnSizes(tuple(weight.shape), float(positive.median()), float(positive.max()), 0)
-        yield from unscaled("edge_weight", size)
+    if positive.numel() and (ratio := float(positive.max() / positive.median())) > SPREAD:
+        what = f"The largest edge weight is {ratio:.3g} times the typical one."
+        yield found(Kind.UNSCALED_FEATURES, "edge_weight", what, ratio=ratio)
 
 
 def _check_masks(tensors: dict[str, Tensor], num_nodes: int | None) -> Iterator[Finding]:
     masks = {name: tensors[name] for name in MASKS if name in tensors}
+    flags = {name: mask for name, mask in masks.items() if mask.dtype == torch.bool}
     for name, mask in masks.items():
-        empty = not mask.numel() or (mask.dtype == torch.bool and not bool(mask.any()))
-        if empty:
+        if not mask.numel() or (name in flags and not mask.any()):
             severity: Severity = "error" if name == "train_mask" else "warning"
             yield found(Kind.EMPTY_MASK, name, f"`{name}` chooses no node.", severity, chosen=0)
-        elif (
-            mask.dtype != torch.bool and mask.size(0) == num_nodes and bool(((mask == 0) | (mask == 1)).all())
-        ):
+        elif name not in flags and mask.size(0) == num_nodes and bool(((mask == 0) | (mask == 1)).all()):
             what = f"`{name}` is {mask.dtype}: as an index its zeros and ones choose nodes 0 and 1 only."
             mend = f"Write `data.{name} = data.{name}.bool()`."
             yield found(Kind.EMPTY_MASK, name, what, remedy=mend, dtype=str(mask.dtype))
-    flags = {name: mask for name, mask in masks.items() if mask.dtype == torch.bool}
     for a, b in itertools.combinations(flags, 2):
         if flags[a].shape == flags[b].shape and (shared := int((flags[a] & flags[b]).sum())):
             what = (
@@ -240,26 +224,26 @@ def _check_labels(tensors: dict[str, Tensor], num_nodes: int | None) -> Iterator
     y = tensors.get("y")
     if y is None or not y.dim():
         return
-    mask = tensors.get("train_mask")
-    if (
-        mask is not None
-        and mask.dtype == torch.bool
-        and mask.dim() == 1
-        and len(mask) == len(y)
-        and mask.any()
-    ):
-        y_used = y[mask]
-    else:
-        y_used = y
-    if mask is not None and num_nodes is not None and y.size(0) != num_nodes:
+    if "train_mask" in tensors and num_nodes is not None and y.size(0) != num_nodes:
         what = f"`y` has {y.size(0)} entries for {num_nodes} nodes."
         yield found(Kind.TARGET_MISMATCH, "y", what, shape=tuple(y.shape))
-    if not y.is_floating_point() and y.dtype != torch.bool:
-        # -1 and -100 mark what has no label, which is harmless outside the training mask, or everywhere if ignored.
-        negative = int((y_used < 0).sum()) if mask is not None else 0
-        if negative and not bool((y_used[y_used < 0] == -100).all()):  # noqa: PLR2004 (what PyTorch ignores)
-            what = f"{negative} training nodes have a negative label (the lowest is {int(y_used.min())})."
-            yield found(Kind.TARGET_MISMATCH, "y", what, negative=negative)
-        if y.dim() == 2 and y.size(1) == 1:  # noqa: PLR2004
-            what = f"`y` has shape {tuple(y.shape)}; class labels must be ({y.size(0)},)."
-            yield found(Kind.TARGET_MISMATCH, "y", what, "info", remedy="Write `data.y = data.y.squeeze(1)`.")
+    if y.is_floating_point() or y.dtype == torch.bool:
+        return
+    # -1 and -100 mark what has no label, which is harmless outside the training mask, or everywhere if ignored.
+    learners = _chosen(tensors, len(y))
+    used = y if learners is None else y[learners]
+    negative = used[used < 0]
+    if "train_mask" in tensors and not bool((negative == -100).all()):  # noqa: PLR2004 (what PyTorch ignores)
+        what = f"{len(negative)} training nodes have a negative label (the lowest is {int(negative.min())})."
+        yield found(Kind.TARGET_MISMATCH, "y", what, negative=len(negative))
+    if y.dim() == 2 and y.size(1) == 1:  # noqa: PLR2004
+        what = f"`y` has shape {tuple(y.shape)}; class labels must be ({y.size(0)},)."
+        yield found(Kind.TARGET_MISMATCH, "y", what, "info", remedy="Write `data.y = data.y.squeeze(1)`.")
+
+
+def _chosen(tensors: dict[str, Tensor], num_nodes: int) -> Tensor | None:
+    """Return the training mask if it is one of so many nodes and chooses some."""
+    mask = tensors.get("train_mask")
+    if mask is None or mask.dtype != torch.bool or mask.shape != (num_nodes,) or not mask.any():
+        return None
+    return mask

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from course_utils.gradients._tape import norm, stored
+from course_utils.gradients._numbers import norm, stored
 from course_utils.gradients._trace import find_tensors
 
 if TYPE_CHECKING:

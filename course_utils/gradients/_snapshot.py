@@ -18,61 +18,52 @@ REGISTERS = {"_parameters", "_buffers", "_modules"}
 
 
 class Snapshot:
-    """The state of a model, its optimizer, whatever else the loss uses, and the random generators.
+    """The state of modules, of an optimizer, of whatever else a loss uses, and of the random generators.
 
     Gradients are taken away (not zeroed) while a snapshot is held, so that nothing writes to them.
-
-    Parameters
-    ----------
-    model, loss_fn, optimizer
-        As `diagnose` takes them. Modules that `loss_fn` uses besides the model are kept too.
     """
 
     def __init__(
-        self, model: nn.Module, loss_fn: Callable[..., Any], optimizer: torch.optim.Optimizer | None
+        self,
+        modules: Iterable[nn.Module],
+        loss_fn: Callable[..., Any],
+        optimizer: torch.optim.Optimizer | None,
     ) -> None:
         self.rng = get_rng_state()
         self.tensors: dict[int, tuple[Tensor, Tensor, Tensor, Tensor | None, bool]] = {}
         self.generators: list[tuple[torch.Generator, Tensor]] = []
-        self.attributes: list[tuple[Any, type, dict[str, Any], dict[str, Any]]] = []
-        others = [value for value in _names_used(loss_fn) if isinstance(value, nn.Module)]
-        seen: set[int] = set()
-        for root in [model, *others]:
-            for _, module in walk_modules(root):
-                if id(module) not in seen:
-                    seen.add(id(module))
-                    self._keep_attributes(module)
-        for value in _names_used(loss_fn):
-            # Data, which may be large, are not written to; parameters may be.
-            if not isinstance(value, Tensor) or value.requires_grad:
-                self._keep_value(value)
+        self.spaces: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = []
+        used = _names_used(loss_fn)
+        others = [part for value in used if isinstance(value, nn.Module) for _, part in walk_modules(value)]
+        for module in dict.fromkeys([*modules, *others]):
+            self._keep_space(vars(module))
+        # Data, which may be large, are not written to; parameters may be.
+        self._keep_value([value for value in used if not isinstance(value, Tensor) or value.requires_grad])
         if optimizer is not None:
-            self._keep_attributes(optimizer)
-            for memory in (*optimizer.param_groups, *optimizer.state.values()):
-                self._keep_entries(memory, memory)
-                self._keep_value(list(memory.values()))
+            for space in (vars(optimizer), *optimizer.param_groups, *optimizer.state.values()):
+                self._keep_space(space)
 
     def keep(self, tensors: Iterable[Tensor]) -> None:
         """Keep tensors, with their gradients, unless they are kept already."""
         for tensor in tensors:
-            if id(tensor) in self.tensors or is_lazy(tensor) or tensor.layout != torch.strided:
-                continue
-            alias = tensor.data  # the same numbers in the same place, even if the tensor is given others
-            grad = tensor.grad if tensor.is_leaf else None
-            self.tensors[id(tensor)] = (tensor, alias, alias.clone(), grad, tensor.requires_grad)
-            if tensor.is_leaf:
-                tensor.grad = None
+            if id(tensor) not in self.tensors and not is_lazy(tensor) and tensor.layout == torch.strided:
+                alias = tensor.data  # the same numbers in the same place, even if the tensor is given others
+                if 0 in alias.stride():  # numbers that stand in several places cannot be written to
+                    continue
+                grad = tensor.grad if tensor.is_leaf else None
+                self.tensors[id(tensor)] = tensor, alias, alias.clone(), grad, tensor.requires_grad
+                if tensor.is_leaf:
+                    tensor.grad = None
 
     def restore(self) -> None:
         """Put everything back."""
-        for owner, owner_type, attributes, contents in self.attributes:
-            if owner_type is not dict:
-                owner.__class__ = owner_type
-            space = owner if owner_type is dict else owner.__dict__
+        for space, entries, contents in self.spaces:
             space.clear()
-            space.update(attributes)
+            space.update(entries)
             for name, content in contents.items():
-                _refill(space[name], content)
+                if content or space[name]:
+                    space[name].clear()
+                    (space[name].extend if isinstance(content, list) else space[name].update)(content)
         self.restore_values()
         for tensor, _, _, grad, requires_grad in self.tensors.values():
             if tensor.is_leaf:
@@ -88,60 +79,59 @@ class Snapshot:
             alias.copy_(values)
             tensor.data = alias
 
-    def _keep_entries(self, owner: Any, entries: dict[str, Any]) -> None:
-        contents = {
-            name: value.copy()
-            for name, value in entries.items()
-            if isinstance(value, dict | list | set)  # OrderedDict and defaultdict among them
-        }
-        self.attributes.append((owner, type(owner), dict(entries), contents))
+    def original(self, tensor: Tensor) -> Tensor:
+        """Return what a tensor held at first."""
+        return self.tensors[id(tensor)][2] if id(tensor) in self.tensors else tensor.detach()
 
-    def _keep_attributes(self, owner: Any) -> None:
-        self._keep_entries(owner, vars(owner))
-        if isinstance(owner, nn.Module):
-            for value in vars(owner).values():
-                self._keep_value(value)
+    def _keep_space(self, space: dict[str, Any]) -> None:
+        """Keep named values, and what containers among them hold."""
+        # Subclasses may copy themselves in their own way.
+        kinds = {
+            name: kind
+            for name, value in space.items()
+            for kind in (dict, list, set)
+            if isinstance(value, kind)
+        }
+        containers = {name: kind(space[name]) for name, kind in kinds.items()}
+        self.spaces.append((space, dict(space), containers))
+        self._keep_value(list(space.values()))
 
     def _keep_value(self, value: Any) -> None:
-        if isinstance(value, torch.Generator):
-            self.generators.append((value, value.get_state()))
-        elif isinstance(value, Tensor):
-            self.keep([value])
-        elif isinstance(value, dict | list | tuple):
-            for item in value.values() if isinstance(value, dict) else value:
-                self._keep_value(item)
+        for _, item in _items(value):
+            if isinstance(item, Tensor):
+                self.keep([item])
+            elif isinstance(item, torch.Generator):
+                self.generators.append((item, item.get_state()))
 
 
 def walk_modules(root: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield all modules by dotted name, those hidden in lists and other attributes last."""
-    yield from root.named_modules()
-    seen = set(root.modules())
     todo = [*root.named_modules()]
+    seen = {module for _, module in todo}
+    yield from todo
     while todo:
         prefix, owner = todo.pop(0)
-        for name, value in vars(owner).items():
-            if name in REGISTERS:
-                continue
-            for key, item in _items(value):
-                if isinstance(item, nn.Module) and item not in seen:
-                    path = ".".join(part for part in (prefix, name, key) if part)
-                    for below, module in item.named_modules(prefix=path):
-                        if module not in seen:
-                            seen.add(module)
-                            todo.append((below, module))
-                            yield below, module
+        for place, item in _items(
+            {name: value for name, value in vars(owner).items() if name not in REGISTERS}
+        ):
+            if isinstance(item, nn.Module) and item not in seen:
+                below = [
+                    each for each in item.named_modules(prefix=_join(prefix, place)) if each[1] not in seen
+                ]
+                seen.update(module for _, module in below)
+                todo += below
+                yield from below
 
 
-def walk_parameters(root: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def walk_parameters(modules: dict[str, nn.Module]) -> Iterator[tuple[str, Tensor]]:
     """Yield the tensors that ask for a gradient, by dotted name, registered or not; each once."""
     seen: set[int] = set()
-    for prefix, module in walk_modules(root):
-        for register, value in vars(module).items():
-            for key, item in _items(value):
+    for prefix, module in modules.items():
+        for name, value in vars(module).items():
+            for place, item in _items(value):
                 if isinstance(item, Tensor) and item.requires_grad and item.is_leaf and id(item) not in seen:
                     seen.add(id(item))
-                    parts = (prefix, "" if register in REGISTERS else register, key)
-                    yield ".".join(part for part in parts if part), item
+                    yield _join(prefix, "" if name in REGISTERS else name, place), item
 
 
 def get_rng_state() -> tuple[Any, ...]:
@@ -161,16 +151,19 @@ def set_rng_state(state: tuple[Any, ...]) -> None:
         torch.cuda.set_rng_state_all(cuda)
 
 
-def _items(value: Any) -> list[tuple[str, Any]]:
-    """Return what nested lists and dictionaries hold, by dotted place."""
-    if not isinstance(value, dict | list | tuple):
-        return [("", value)]
-    pairs = value.items() if isinstance(value, dict) else enumerate(value)
-    return [
-        (f"{place}.{below}" if below else str(place), item)
-        for place, inside in pairs
-        for below, item in _items(inside)
-    ]
+def _join(*parts: str) -> str:
+    return ".".join(part for part in parts if part)
+
+
+def _items(value: Any, around: tuple[int, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Yield what nested lists and dictionaries hold, by dotted place."""
+    if not isinstance(value, (dict, list, tuple)):
+        yield "", value
+    elif id(value) not in around:  # or it holds itself
+        for place, inside in value.items() if isinstance(value, dict) else enumerate(value):
+            for below, item in _items(inside, (*around, id(value))):
+                # To write out a tensor, which is a key of an optimizer's state, takes long.
+                yield _join(str(place) if isinstance(place, (str, int)) else "", below), item
 
 
 def _names_used(function: Callable[..., Any]) -> list[Any]:
@@ -179,11 +172,3 @@ def _names_used(function: Callable[..., Any]) -> list[Any]:
         return []
     used = inspect.getclosurevars(function)
     return [*used.nonlocals.values(), *used.globals.values()]
-
-
-def _refill(container: Any, content: Any) -> None:
-    container.clear()
-    if isinstance(container, list):
-        container.extend(content)
-    else:
-        container.update(content)

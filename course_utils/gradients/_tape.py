@@ -2,53 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
 from torch import Tensor
 
+from course_utils.gradients._numbers import norm
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from torch.autograd.graph import Node
 
     from course_utils.gradients._trace import Call
 
-# Activations, and where autograd keeps what they put out.
-ACTIVATIONS = {"ReluBackward0": "relu", "SigmoidBackward0": "sigmoid", "TanhBackward0": "tanh"}
-# Operations with parts where the derivative is zero.
-BLOCKERS = (
-    "Clamp",
-    "Round",
-    "Floor",
-    "Ceil",
-    "Trunc",
-    "Sign",
-    "Hardtanh",
-    "Hardsigmoid",
-    "Heaviside",
-    "Frac",
-    "Threshold",
-    "Softplus",
-    "Sigmoid",
-    "Tanh",
-    "Maximum",
-    "Minimum",
-    "Where",
-    "Softmax",
-    "Exp",
-    "Erf",
-    "LogSigmoid",
-    "Relu6",
-    "Softshrink",
-    "Hardshrink",
-    "Remainder",
+# Activations, and the size of their derivative by what they put out, which autograd keeps.
+ACTIVATIONS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
+    "ReluBackward0": ("relu", lambda out: out),
+    "SigmoidBackward0": ("sigmoid", lambda out: 4 * out * (1 - out)),
+    "TanhBackward0": ("tanh", lambda out: 1 - out * out),
+}
+# Operations with parts where the derivative is zero, or all but zero.
+BLOCKERS = re.compile(
+    "Clamp|Round|Floor|Ceil|Trunc|Sign|Hardtanh|Hardsigmoid|Heaviside|Frac|Threshold|Softplus|Sigmoid|Tanh|Maximum|"
+    "Minimum|Where|Softmax|Exp|Erf|LogSigmoid|Relu6|Softshrink|Hardshrink|Remainder"
 )
 VIEWS = ("TBackward", "Transpose", "View", "Unsqueeze", "Permute", "Reshape", "Expand", "ToCopy", "Squeeze")
 # The derivative of a saturated unit, as a share of the largest one. A sigmoid's input is then beyond 6 or so.
 SATURATED = 0.01
-# Beyond these the squares leave the range of single precision; a norm is then computed in double precision.
-SMALLEST, LARGEST = 1e-16, 1e18
 
 
 class Activation(NamedTuple):
@@ -59,8 +40,9 @@ class Activation(NamedTuple):
     hidden: bool  # whether parameters come after it
     width: int
     rows: int
-    dead: float  # share of the units that are zero for all rows
-    saturated: float  # share of the entries where the derivative is below 1 % of the largest one
+    dead: float  # share of the units that are zero for all rows; of ReLUs alone
+    saturated: float  # share of the entries where the derivative is next to nothing; not of ReLUs
+    passed_by: bool  # whether some of what comes before reaches the loss without it, as past a gate
 
 
 class Passage(NamedTuple):
@@ -72,19 +54,11 @@ class Passage(NamedTuple):
 
 
 class Tape:
-    """The graph behind a loss.
-
-    Parameters
-    ----------
-    loss
-        A tensor with a `grad_fn`.
-    calls
-        The modules called, in the order in which they finished.
-    """
+    """The graph behind a loss, and the modules that made it, called in this order."""
 
     def __init__(self, loss: Tensor, calls: Iterable[Call]) -> None:
         assert loss.grad_fn is not None
-        self.nodes = _walk(loss.grad_fn)
+        self.nodes = walk(loss.grad_fn)
         self.region: dict[Node, str] = {}
         self.ends: dict[Node, str] = {}  # the last operation of each module with parameters of its own
         for call in calls:
@@ -97,100 +71,68 @@ class Tape:
 
     def place(self, node: Node) -> str:
         """Name the nearest module with parameters at or before an operation, else where the operation is."""
-        region = self.region.get(node, "loss")
-        for before in _walk(node):
-            if before in self.ends:
-                return self.ends[before]
-        return region
+        behind = (self.ends[before] for before in walk(node) if before in self.ends)
+        return next(behind, self.region.get(node, "loss"))
 
     def leaf_place(self, leaf: Tensor) -> str:
         """Name the module that uses a leaf."""
-        for node in self.nodes:
-            if getattr(node, "variable", None) is leaf:
-                return self.region.get(node, "loss")
-        return "loss"
-
-    def upstream(self, node: Node) -> set[int]:
-        """Return the ids of the leaves behind an operation."""
-        return {id(before.variable) for before in _walk(node) if hasattr(before, "variable")}
+        users = (
+            self.region.get(node, "loss") for node in self.nodes if getattr(node, "variable", None) is leaf
+        )
+        return next(users, "loss")
 
     def activations(self) -> list[Activation]:
-        """Measure the activation functions. Must come before the backward pass, which frees what they keep."""
+        """Measure the activation functions, in the order of the forward pass."""
         deep = self._before_parameters()
         found = []
-        for node in self.nodes:
-            kind = ACTIVATIONS.get(node.name())
-            out = saved(node, "result") if kind else None
-            if kind is None or out is None or not out.numel() or out.dim() == 0:
+        for node in reversed(self.nodes):
+            if node.name() not in ACTIVATIONS:
                 continue
-            out = out.detach()
-            columns = out.reshape(-1, out.shape[-1])
-            slope = out if kind == "relu" else 4 * out * (1 - out) if kind == "sigmoid" else 1 - out * out
+            kind, derivative = ACTIVATIONS[node.name()]
+            out = saved(node, "result")
+            if out is None or not out.numel() or out.dim() == 0:
+                continue
+            out = out.reshape(-1, out.shape[-1])
+            dead, saturated, passed_by = 0.0, 0.0, False
+            if kind == "relu":
+                dead = float((out.sum(dim=0) == 0).float().mean())  # none is negative
+            else:
+                saturated = float((derivative(out) < SATURATED).float().mean())
+            if saturated > 0.5:  # noqa: PLR2004 (worth a look)
+                others = {
+                    id(each.variable) for each in walk(self.nodes[0], node) if hasattr(each, "variable")
+                }
+                passed_by = not others.isdisjoint(upstream(node))
+            rows, width = out.shape
             found.append(
-                Activation(
-                    kind,
-                    self.place(node),
-                    node in deep,
-                    columns.size(1),
-                    columns.size(0),
-                    dead=float((columns == 0).all(dim=0).float().mean()) if kind == "relu" else 0.0,
-                    saturated=0.0 if kind == "relu" else float((slope < SATURATED).float().mean()),
-                )
+                Activation(kind, self.place(node), node in deep, width, rows, dead, saturated, passed_by)
             )
-        return found[::-1]
-
-    def averages_nothing(self) -> bool:
-        """Whether the loss is an average over no entries, as of an empty mask."""
-        for node in self.nodes:
-            name = node.name()
-            if name.startswith("NllLoss"):
-                total = saved(node, "total_weight")
-                if total is not None and float(total) == 0:
-                    return True
-            if name.startswith("MeanBackward0") and getattr(node, "_saved_self_sym_numel", 1) == 0:
-                return True
-            inputs = saved(node, "self")
-            if "Loss" in name.removeprefix("Nll") and inputs is not None and not inputs.numel():
-                return True
-        return False
-
-    def broadcast_target(self) -> tuple[int, ...] | None:
-        """Return the shape (N, N) of differences that should have been N: (N, 1) minus (N,), only one learned."""
-        for node in self.nodes:
-            if not node.name().startswith(("Sub", "Rsub")):
-                continue
-            learned = [before for before, _ in node.next_functions if before is not None]
-            shape = node_shape(node)
-            if len(shape) == 2 and shape[0] == shape[1] > 1 and len(learned) == 1:  # noqa: PLR2004 (a matrix)
-                count = shape[0]
-                if node_shape(learned[0]) in {(count, 1), (count,)}:
-                    return shape
-        return None
-
-    def targets_outside_unit_interval(self) -> tuple[float, float] | None:
-        """Return the range of the targets of a binary cross-entropy if it leaves [0, 1]."""
-        for node in self.nodes:
-            if node.name().startswith("BinaryCrossEntropy"):
-                target = saved(node, "target")
-                if target is not None and target.numel() and (target.min() < 0 or target.max() > 1):
-                    return float(target.min()), float(target.max())
-        return None
+        return found
 
     def listen(self) -> list[Passage]:
         """Record from now on what each operation does to the gradient, in the order of the backward pass."""
         passages: list[Passage] = []
+
+        def note(node: Node) -> Any:
+            def hook(went: Any, came: Any) -> None:
+                size = max((norm(each) for each in came if each is not None), default=0.0)
+                passages.append(Passage(node, size, [None if g is None else norm(g) for g in went]))
+
+            return hook
+
         for node in self.nodes:
-            if hasattr(node, "variable"):
-                continue
-
-            def note(went: Any, came: Any, node: Node = node) -> None:
-                norms = [norm(each) for each in came if each is not None]
-                passages.append(
-                    Passage(node, max(norms, default=0.0), [None if g is None else norm(g) for g in went])
-                )
-
-            node.register_hook(note)
+            if not hasattr(node, "variable"):
+                node.register_hook(note(node))
         return passages
+
+    def downstream(self, leaf: Tensor) -> set[int]:
+        """Return the ids of the leaves that come in after a leaf, on its way to the loss."""
+        after: set[int] = set()
+        for node in self.nodes:
+            direct = {key for each in _behind(node) if is_parameter(each) for key in upstream(each)}
+            if direct and not is_parameter(node) and id(leaf) not in direct and id(leaf) in upstream(node):
+                after |= direct
+        return after
 
     def _claim(self, call: Call) -> None:
         """Give the operations of a module its name, unless a module inside it has them already."""
@@ -204,17 +146,21 @@ class Tape:
             if node not in outside:
                 outside.add(node)
                 self.region.setdefault(node, call.name)
-                todo += [before for before, _ in node.next_functions if before is not None]
+                todo += _behind(node)
 
     def _before_parameters(self) -> set[Node]:
         """Return the operations whose result meets parameters later on."""
         deep: set[Node] = set()
         for node in self.nodes:
-            behind = [before for before, _ in node.next_functions if before is not None]
-            meets = node in deep or any(is_parameter(before) for before in behind)
-            if meets:
+            behind = _behind(node)
+            if node in deep or any(is_parameter(before) for before in behind):
                 deep.update(behind)
         return deep
+
+
+def upstream(node: Node) -> set[int]:
+    """Return the ids of the leaves behind an operation."""
+    return {id(before.variable) for before in walk(node) if hasattr(before, "variable")}
 
 
 def saved(node: Node, name: str) -> Tensor | None:
@@ -223,29 +169,13 @@ def saved(node: Node, name: str) -> Tensor | None:
         value = getattr(node, f"_saved_{name}", None)
     except RuntimeError:  # freed, or changed in place since
         return None
-    return value if isinstance(value, Tensor) else None
+    return value.detach() if isinstance(value, Tensor) else None
 
 
 def node_shape(node: Node) -> tuple[int, ...]:
     """Return the shape of what an operation put out."""
     # PyTorch has no public way to ask for it.
     return tuple(node._input_metadata[0].shape)  # noqa: SLF001
-
-
-def stored(tensor: Tensor) -> Tensor:
-    """Return the entries that are stored: all, unless the tensor is sparse."""
-    if tensor.layout == torch.strided:
-        return tensor
-    return tensor.coalesce().values() if tensor.layout == torch.sparse_coo else tensor.values()
-
-
-def norm(tensor: Tensor) -> float:
-    """Return the Euclidean norm of all entries, whatever the layout and the size."""
-    values = stored(tensor.detach())
-    size = float(torch.linalg.vector_norm(values, dtype=torch.promote_types(values.dtype, torch.float32)))
-    if SMALLEST < size < LARGEST:
-        return size
-    return float(torch.linalg.vector_norm(values, dtype=torch.float64))
 
 
 def operation(node: Node) -> str:
@@ -255,37 +185,42 @@ def operation(node: Node) -> str:
 
 def is_blocker(node: Node) -> bool:
     """Whether an operation has parts where its derivative is zero."""
-    return operation(node).startswith(BLOCKERS)
+    return BLOCKERS.match(operation(node)) is not None
+
+
+def behind_views(node: Node) -> Node | None:
+    """Return the operation before one, other views of the same numbers left out."""
+    before = next(iter(_behind(node)), None)
+    return behind_views(before) if before is not None and before.name().startswith(VIEWS) else before
 
 
 def is_parameter(node: Node) -> bool:
     """Whether an operation is the end of the graph, or only another view of it."""
-    while not hasattr(node, "variable") and node.name().startswith(VIEWS) and node.next_functions:
-        before = node.next_functions[0][0]
-        if before is None:
-            return False
-        node = before
-    return hasattr(node, "variable")
+    end = behind_views(node) if node.name().startswith(VIEWS) else node
+    return hasattr(end, "variable")
 
 
-def _walk(start: Node) -> list[Node]:
-    """Return all operations from one on, each before those that it depends on."""
+def walk(start: Node, without: Node | None = None) -> list[Node]:
+    """Return all operations from one on, each before those that it depends on, and none by way of `without`."""
     waiting: dict[Node, int] = {start: 0}
     todo = [start]
     while todo:  # count how many operations use each
-        for before, _ in todo.pop().next_functions:
-            if before is not None:
-                if before not in waiting:
-                    waiting[before] = 0
-                    todo.append(before)
-                waiting[before] += 1
+        node = todo.pop()
+        for before in _behind(node) if node is not without else ():
+            if before not in waiting:
+                waiting[before] = 0
+                todo.append(before)
+            waiting[before] += 1
     order, ready = [], [start]
     while ready:
         node = ready.pop()
         order.append(node)
-        for before, _ in node.next_functions:
-            if before is not None:
-                waiting[before] -= 1
-                if waiting[before] == 0:
-                    ready.append(before)
+        for before in _behind(node) if node is not without else ():
+            waiting[before] -= 1
+            if waiting[before] == 0:
+                ready.append(before)
     return order
+
+
+def _behind(node: Node) -> list[Node]:
+    return [before for before, _ in node.next_functions if before is not None]

@@ -278,3 +278,21 @@ def pooling_whose_score_goes_nowhere():
             return self.head(x[chosen.sort().values])
 
     return node_case(graph(), Pooling())
+
+
+@broken("unconnected_parameter", at="0")
+def function_whose_backward_pass_gives_nothing():
+    class Silent(torch.autograd.Function):
+        @staticmethod
+        def forward(_, h):
+            return 2 * h
+
+        @staticmethod
+        def backward(_, __):
+            return None
+
+    class Net(nn.Sequential):
+        def forward(self, x):
+            return self[1](Silent.apply(self[0](x)))
+
+    return row_case(Net(nn.Linear(8, 16), nn.Linear(16, 3)))

@@ -259,3 +259,33 @@ def wrong_number_of_features():
 def name_that_is_not_there():
     model = mlp(8, 3)
     return Case(model, lambda m: m.weights.sum())
+
+
+@broken("suspicious_edge_index", at="edge_index")
+def second_graph_without_an_offset():
+    """The numbers of the second graph's nodes begin at 0 again, so its nodes, all that are trained on, are alone."""
+    one, other = graph(40), graph(40, seed=1)
+    data = Data(
+        x=torch.cat([one.x, other.x]),
+        edge_index=torch.cat([one.edge_index, other.edge_index], dim=1),
+        y=torch.cat([one.y, other.y]),
+        train_mask=torch.arange(80) >= 40,
+    )
+    return node_case(data)
+
+
+@broken("target_mismatch", at="loss")
+def softmax_before_cross_entropy():
+    return row_case(nn.Sequential(*mlp(8, 16, 3), nn.Softmax(dim=1)))
+
+
+@broken("target_mismatch", at="loss")
+def sigmoid_before_a_loss_of_logits():
+    x, y = table()
+    model = nn.Sequential(*mlp(8, 16, 1), nn.Sigmoid())
+    return Case(
+        model,
+        lambda m: binary_cross_entropy_with_logits(m(x)[:, 0], (y == 0).float()),
+        (x, y),
+        torch.optim.Adam(model.parameters()),
+    )

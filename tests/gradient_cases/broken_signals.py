@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 from torch.nn.functional import dropout, softplus
@@ -293,3 +295,33 @@ def everything_dropped():
 def softmax_over_one_class():
     x, _ = table()
     return row_case(mlp(8, 16, 1), x, torch.zeros(80, dtype=torch.long))
+
+
+@broken("exploding_gradient", "learning_rate_too_high", at=("layers", "optimizer"))
+def sums_over_neighbours_that_end_in_nan():
+    """Too large at the start, and NaN after a step: neither fault may be taken for a mere consequence."""
+    data = graph(40)
+    data.edge_index = torch.cartesian_prod(torch.arange(40), torch.arange(40)).t().contiguous()
+
+    class Sums(nn.Module):
+        def __init__(self):
+            super().__init__()
+            widths = (16, 16, 16, 16, 16, 3)
+            self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+
+        def forward(self, x, edge_index):
+            for i, layer in enumerate(self.layers):
+                x = layer(x.new_zeros(x.shape).index_add(0, edge_index[1], x[edge_index[0]]))
+                x = x.relu() if i + 1 < len(self.layers) else x
+            return x
+
+    case = node_case(data, Sums())
+    case.optimizer = torch.optim.SGD(case.model.parameters(), lr=0.1)
+    return case
+
+
+@broken("zero_gradient", at=("0.weight", "0"))
+def hook_that_makes_a_gradient_zero():
+    case = row_case(mlp(8, 16, 3))
+    case.model[0].weight.register_hook(torch.zeros_like)
+    return case

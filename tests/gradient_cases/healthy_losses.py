@@ -199,3 +199,44 @@ def tiny_targets():
     y = 1e-3 * x[:, :1]
     model = mlp(8, 32, 1)
     return Case(model, lambda m: mse_loss(m(x), y), (x, y), torch.optim.Adam(model.parameters(), lr=1e-3))
+
+
+@healthy
+def targets_with_gaps_that_the_loss_leaves_out():
+    x, y = torch.randn(60, 8), torch.randn(60, 2)
+    y[::3, 1] = float("nan")
+    known = ~y.isnan()
+    model = mlp(8, 16, 2)
+    return Case(
+        model, lambda m: mse_loss(m(x)[known], y[known]), (x, y), torch.optim.Adam(model.parameters())
+    )
+
+
+@healthy
+def critic_whose_terms_cancel():
+    real, fake = torch.randn(200, 4), torch.randn(200, 4) + 0.3
+    model = mlp(4, 16, 1)
+    return Case(
+        model, lambda m: m(fake).mean() - m(real).mean(), None, torch.optim.Adam(model.parameters(), lr=0.01)
+    )
+
+
+@healthy
+def small_weight_of_a_second_task():
+    x, y = table()
+
+    class Heads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.head, self.second = mlp(8, 16, 16), nn.Linear(16, 3), mlp(16, 16, 1)
+
+        def forward(self, x):
+            h = self.body(x).relu()
+            return self.head(h), self.second(h)
+
+    def loss_fn(m):
+        out, second = m(x)
+        return cross_entropy(out, y) + 1e-6 * mse_loss(second, x[:, :1])
+
+    model = Heads()
+    return Case(model, loss_fn, (x, y), torch.optim.Adam(model.parameters(), lr=0.01))

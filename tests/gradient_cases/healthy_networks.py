@@ -225,3 +225,86 @@ def low_rank_adapter_on_a_frozen_layer():
     x, y = table()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return Case(model, row_loss(x, y), (x, y), torch.optim.Adam(trained, lr=0.01))
+
+
+@healthy
+def features_with_gaps_that_the_model_fills():
+    x, y = table()
+    x[::4, 2] = float("nan")
+
+    class Filling(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = mlp(16, 16, 3)
+
+        def forward(self, x):
+            return self.body(torch.cat([x.nan_to_num(0.0), x.isnan().float()], dim=1))
+
+    return row_case(Filling(), x, y)
+
+
+@healthy
+def layers_left_out_by_chance():
+    class Stochastic(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.start, self.head = nn.Linear(8, 16), nn.Linear(16, 3)
+            self.blocks = nn.ModuleList(nn.Linear(16, 16) for _ in range(6))
+
+        def forward(self, x):
+            h = self.start(x)
+            for block in self.blocks:
+                if torch.rand(()) > 0.5:
+                    h = h + block(h).relu()
+            return self.head(h)
+
+    return row_case(Stochastic())
+
+
+@healthy
+def experts_that_none_of_these_rows_chooses():
+    x, y = table(4)
+
+    class Experts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.choose = nn.Linear(8, 8)
+            self.experts = nn.ModuleList(mlp(8, 8, 3) for _ in range(8))
+
+        def forward(self, x):
+            weight, chosen = self.choose(x).softmax(dim=1).max(dim=1)
+            return sum(((chosen == i) * weight)[:, None] * each(x) for i, each in enumerate(self.experts))
+
+    return row_case(Experts(), x, y)
+
+
+@healthy
+def gates_that_begin_closed():
+    class Highway(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gate, self.change = nn.Linear(16, 16), nn.Linear(16, 16)
+            nn.init.constant_(self.gate.bias, -7.0)
+
+        def forward(self, h):
+            share = self.gate(h).sigmoid()
+            return share * self.change(h).relu() + (1 - share) * h
+
+    return row_case(nn.Sequential(nn.Linear(8, 16), Highway(), Highway(), nn.Linear(16, 3)))
+
+
+@healthy
+def encoder_that_the_optimizer_leaves_alone():
+    class Probe(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder, self.head = mlp(8, 16, 16), nn.Linear(16, 3)
+
+        def forward(self, x):
+            with torch.no_grad():
+                h = self.encoder(x)
+            return self.head(h)
+
+    case = row_case(Probe())
+    case.optimizer = torch.optim.Adam(case.model.head.parameters(), lr=0.01)
+    return case

@@ -1,0 +1,177 @@
+"""A few steps of training: whether the loss falls, and whether it would at another learning rate."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from course_utils.gradients._advice import found
+from course_utils.gradients._connections import group_names
+from course_utils.gradients._findings import FailureKind as Kind
+from course_utils.gradients._loss_rules import crash, first_line
+from course_utils.gradients._numbers import norm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from course_utils.gradients._findings import Finding
+    from course_utils.gradients._look import Look, Patient
+
+# A loss this many times that of the start and of knowing nothing is no noise of a batch or of dropout.
+CLIMBED = 1.5
+# At a pace of less than 1/100,000 of the loss a step, learning takes 100,000 steps and more. The rate is to blame if
+# moving the weights down the gradient a thousand times as far, up to their size, gains 0.1 % of the loss at once.
+PACE, FARTHER, GAIN = 1e-5, 1e3, 1e-3
+SIZES = (1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0)
+SHORTER = (0.1, 1e-2, 1e-3, 1e-4, 1e-6)
+
+
+@dataclass
+class Run:
+    """What a few steps of training gave."""
+
+    looks: list[Look]  # the first one before any step
+    findings: list[Finding] = field(default_factory=list)
+    step: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # the first change of each tensor trained
+
+    @property
+    def values(self) -> list[float]:
+        """The losses."""
+        return [look.value for look in self.looks]
+
+    @property
+    def later(self) -> Look:
+        """The last look with gradients, which is the first if none came after it."""
+        return next(look for look in reversed(self.looks) if look.gradients)
+
+
+def train(patient: Patient, first: Look, *, steps: int) -> Run:
+    """Train for a few steps, with the random numbers of the first look each time.
+
+    The passes of the training are the looks; after the last step a forward pass tells the loss. Without an optimizer
+    of the user's the steps are Adam's, with a rate of 0.001.
+    """
+    run = Run([first])
+    # Adam takes no sparse gradients.
+    learners = [
+        g.parameter for g in first.gradients.values() if g.value is not None and not g.value.is_sparse
+    ]
+    trained = patient.trained if patient.optimizer else learners
+    if not trained:
+        return run
+    optimizer = patient.optimizer or torch.optim.Adam(trained, lr=1e-3, foreach=False)
+    for count in range(1, steps + 1):
+        try:
+            if isinstance(optimizer, torch.optim.LBFGS):
+                optimizer.step(patient.plain_pass)  # type: ignore[no-untyped-call]
+            else:
+                optimizer.step()
+        except Exception as error:  # noqa: BLE001 (an optimizer that does not fit the gradients is a finding)
+            text = first_line(error)
+            run.findings.append(
+                found(Kind.CRASH, "optimizer", f"`optimizer.step()` raised {text}.", error=text)
+            )
+            break
+        if count == 1:
+            run.step = [(tensor, tensor.detach() - patient.snapshot.original(tensor)) for tensor in trained]
+        look = patient.look(measures=False, backward=count < steps or steps == 1)
+        if look.error is None and not look.is_finite:
+            look = patient.look()  # once more, to see where
+        if look.error is not None:
+            run.findings += crash(look)
+            break
+        run.looks.append(look)
+        if not look.is_finite:
+            break
+    return run
+
+
+def learning_rate(patient: Patient, run: Run) -> Iterator[Finding]:
+    """Judge the learning rate of the user's optimizer by the losses, and by those of shorter and longer steps."""
+    if patient.optimizer is None or len(run.looks) == 1:
+        return
+    groups = patient.optimizer.param_groups
+    rates = {float(group["lr"]) for group in groups if "lr" in group}
+    numbers: dict[str, Any] = {"losses": [float(f"{value:.3g}") for value in run.values]}
+    if rates:
+        numbers["lr"] = max(rates)
+    if what := _too_high(patient, run):
+        yield found(Kind.LEARNING_RATE_TOO_HIGH, "optimizer", what, **numbers)
+    elif any(group.get("lr", 0.0) < group.get("initial_lr", 0.0) for group in groups):
+        return  # A schedule is at work, and will raise the rate.
+    elif still := {id(each) for group in groups if group.get("lr") == 0 for each in group["params"]}:
+        gradients = run.looks[0].gradients
+        names = [name for name, gradient in gradients.items() if id(gradient.parameter) in still]
+        where = "optimizer" if len(names) == len(gradients) else group_names(names, gradients)[0]
+        yield found(Kind.LEARNING_RATE_TOO_LOW, where, "The learning rate is 0.", lr=0.0)
+    elif what := _too_low(patient, run):
+        yield found(Kind.LEARNING_RATE_TOO_LOW, "optimizer", what, **numbers)
+
+
+def _too_high(patient: Patient, run: Run) -> str:
+    """Say how the loss climbs; empty if it does not, or if shorter steps are no better."""
+    first, last = run.looks[0], run.looks[-1]
+    if _num_dead(last) > _num_dead(first):
+        return f"After {len(run.looks) - 1} steps a layer of ReLUs is dead that was alive before."
+    # A jump that has passed by the last step is the ordinary start of a training.
+    # A loss whose terms cancel is measured by what it would change if the weights changed by their size.
+    strength = max((gradient.strength for gradient in first.gradients.values()), default=0.0)
+    if (
+        last.value <= CLIMBED * max(abs(first.value), strength)
+        or last.value <= CLIMBED * patient.ignorant_loss
+    ):
+        return ""
+    losses = ", ".join(f"{value:.3g}" for value in run.values)
+    for length in SHORTER:
+        if _loss_along(patient, run, length) < first.value:
+            return f"The losses are {losses}; along the first step, {length:g} times as long, the loss falls."
+    return ""
+
+
+def _too_low(patient: Patient, run: Run) -> str:
+    """Say how the loss stands still; empty if it does not, or if far longer steps are no better."""
+    first = run.looks[0]
+    original = patient.snapshot.original
+    moves = [(norm(change), norm(original(tensor))) for tensor, change in run.step]
+    moved = max((change / size for change, size in moves if size), default=0.0)
+    if FARTHER * moved > SIZES[-1]:
+        return ""
+    gain = first.value - min(run.values[1:])
+    if abs(gain) >= PACE * _scale(patient, first) * len(run.values) or patient.has_learned(first.value):
+        return ""
+    slopes = [(g.parameter, g.value) for g in first.gradients.values() if g.value is not None and g.norm]
+    weights = math.hypot(*(norm(original(tensor)) for tensor, _ in slopes))
+    slope = math.hypot(*(norm(gradient) for _, gradient in slopes))
+    for size in SIZES if slopes else ():
+        if size < FARTHER * moved:
+            continue
+        length = size * weights / slope
+        loss = patient.loss_with(
+            (tensor, original(tensor) - length * gradient) for tensor, gradient in slopes
+        )
+        if first.value - loss > GAIN * _scale(patient, first):
+            return (
+                f"The first step moved the weights by {moved:.2g} of their size, and the loss from {first.value:.6g} "
+                f"to {run.values[1]:.6g}; a step of {size:g} of their size would bring it to {loss:.4g}."
+            )
+    return ""
+
+
+def _loss_along(patient: Patient, run: Run, length: float) -> float:
+    """Return the loss after the first step, so many times as long."""
+    original = patient.snapshot.original
+    return patient.loss_with((tensor, original(tensor) + length * change) for tensor, change in run.step)
+
+
+def _scale(patient: Patient, first: Look) -> float:
+    """Return the loss at the start or of knowing nothing, whichever is larger."""
+    return max(abs(first.value), patient.ignorant_loss if math.isfinite(patient.ignorant_loss) else 0.0)
+
+
+def _num_dead(look: Look) -> int:
+    return sum(unit.hidden and unit.dead == 1 for unit in look.activations)

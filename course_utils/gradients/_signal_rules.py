@@ -1,0 +1,155 @@
+"""What a look shows of the signals in the forward pass, each fault at the first place where it shows."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+from course_utils.gradients._advice import found
+from course_utils.gradients._feature_checks import unscaled
+from course_utils.gradients._findings import FailureKind as Kind
+from course_utils.gradients._graph_checks import count_nodes
+from course_utils.gradients._numbers import stored
+from course_utils.gradients._trace import Signal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from course_utils.gradients._findings import Finding, Severity
+    from course_utils.gradients._look import Look
+    from course_utils.gradients._trace import Call
+
+# A unit of a random ReLU layer is dead for rows that are all alike with probability 1/2: a share of dead units beyond
+# half by 3.5 standard deviations is no accident, and below three quarters the layer still learns.
+DEAD_SHARE, DEVIATIONS = 0.75, 3.5
+# A layer with a fifth of its entries in the steep part still passes gradients.
+SATURATED_SHARE = 0.8
+# Nodes whose directions differ by so little (mean of 1 - cosine) cannot be told apart, if what differs is a single
+# number besides: a large bias alone makes directions alike, and leaves differences in all columns. Inputs differ by a
+# hundred times as much at least.
+ALIKE, BEYOND, DIFFERENT = 1e-3, 0.02, 1e-1
+FEW_ROWS, FEW_COLUMNS = 8, 4  # fewer may well be alike
+# A signal that has shrunk so much is lost behind any bias; a single map of rows keeps more.
+SHRUNK, ONE_HOP = 1e-4, 1e-3
+
+
+def scale(look: Look, tensors: dict[str, Tensor]) -> Iterator[Finding]:
+    """Judge the size of the features where they enter the first layer, which may come after a normalisation."""
+    x = tensors.get("x")
+    entering = [
+        (call, each)
+        for call in look.trace.calls
+        if call.owns
+        for each in call.data
+        if x is None or len(each) == len(x)
+    ]
+    if not entering and x is not None and x.dim() == 2 and x.is_floating_point():  # noqa: PLR2004
+        yield from unscaled("x", x)
+    for call, each in entering:
+        findings = [] if "norm" in type(call.module).__name__.lower() else list(unscaled("x", each))
+        if findings:
+            yield from findings
+            return
+
+
+def dead(look: Look) -> Iterator[Finding]:
+    """Find a layer whose units are zero for all rows."""
+    for unit in look.activations:
+        needed = min(max(DEAD_SHARE, 0.5 + DEVIATIONS * 0.5 / math.sqrt(unit.width)), 1.0)
+        if unit.kind != "relu" or not unit.hidden or unit.dead < needed:
+            continue
+        signal = next((c.outputs[0] for c in look.trace.calls if c.name == unit.where and c.outputs), None)
+        if signal is not None and signal.rms == 0:  # zero before the ReLU too: weights that are zero
+            continue
+        what = f"{unit.dead:.0%} of the {unit.width} units behind `{unit.where}` are zero for all {unit.rows} rows."
+        severity: Severity = "error" if unit.dead == 1 else "warning"
+        yield found(Kind.DEAD_UNITS, unit.where, what, severity, share=unit.dead, width=unit.width)
+        return
+
+
+def saturated(look: Look) -> Iterator[Finding]:
+    """Find a layer whose sigmoids or tanhs are flat where it is."""
+    for unit in look.activations:
+        if unit.saturated > SATURATED_SHARE and unit.width > 1 and not unit.passed_by:
+            what = f"{unit.saturated:.0%} of what enters the {unit.kind} after `{unit.where}` is in its flat part."
+            yield found(Kind.SATURATED_UNITS, unit.where, what, share=unit.saturated)
+            return
+
+
+def units_alike(look: Look) -> Iterator[Finding]:
+    """Find a layer whose units all compute the same."""
+    for call in look.trace.calls:
+        gradient = look.gradients.get(f"{call.name}.weight")
+        slope = None if gradient is None or gradient.value is None else stored(gradient.value)
+        # Units that get different gradients part in the first step.
+        parts = slope is not None and not torch.allclose(slope, slope[:1].expand_as(slope), rtol=1e-3, atol=0)
+        if call.owns and call.outputs and call.outputs[0].columns_equal and not parts:
+            what = f"All {call.outputs[0].shape[-1]} units of `{call.name}` compute the same."
+            mend = "Begin with different weights: `layer.reset_parameters()`."
+            yield found(Kind.COLLAPSED_REPRESENTATION, call.name, what, remedy=mend)
+            return
+
+
+def nodes_alike(look: Look, tensors: dict[str, Tensor]) -> Iterator[Finding]:
+    """Compare how alike the nodes are behind each layer with how alike they were: only messages make them so."""
+    num_rows = count_nodes(tensors)
+    if "edge_index" not in tensors or num_rows is None or num_rows < FEW_ROWS:
+        return
+    chain = [
+        (call, call.outputs[0])
+        for call in look.trace.calls
+        if call.owns and call.outputs
+        if len(call.outputs[0].shape) == 2  # noqa: PLR2004 (a matrix)
+        if call.outputs[0].shape[0] == num_rows and call.outputs[0].shape[1] >= FEW_COLUMNS
+    ]
+    alike = ((call, out) for call, out in chain if out.distance < ALIKE and out.beyond_one < BEYOND)
+    call, out = next(((call, out) for call, out in alike if call.inputs and call.inputs[0].rms), (None, None))
+    if call is None or out is None or any(_is_faint(each) for each in look.trace.calls):
+        return
+    start = Signal(tensors["x"]).distance if "x" in tensors else math.nan
+    if math.isnan(start):  # sparse features, or a single one
+        start = chain[0][1].distance
+    if start >= DIFFERENT:
+        what = (
+            f"Behind `{call.name}` the {num_rows} nodes point the same way: mean cosine distance {out.distance:.2g}, "
+            f"{start:.2g} at the start."
+        )
+        yield found(Kind.COLLAPSED_REPRESENTATION, call.name, what, distance=out.distance, at_the_start=start)
+
+
+def vanishing(look: Look) -> Iterator[Finding]:
+    """Find a layer behind which hardly anything is left of the signal, or of what differs between rows."""
+    chain = [
+        (call, call.outputs[0]) for call in look.trace.calls if call.owns and call.outputs and call.inputs
+    ]
+    largest = min(max((s.rms for call, _ in chain[:1] for s in call.inputs), default=0.0) or 1.0, 1.0)
+    for call, out in chain:
+        place = look.trace.calls.index(call)
+        # What is added to something larger, or put out at last, is not lost for a layer that comes after.
+        goes_on = next((each.inputs[0] for each, _ in chain if each.began > place), None)
+        is_small = 0 < out.rms < SHRUNK * largest
+        limit = ONE_HOP * min(call.inputs[0].varying, 1.0)
+        if goes_on is not None and (
+            (is_small and goes_on.rms < SHRUNK * largest)
+            or (_is_faint(call) and out.varying and goes_on.varying < limit)
+        ):
+            what = (
+                f"The signal behind `{call.name}` has a size of {out.rms:.2g}; it was {largest:.2g} before."
+                if is_small
+                else f"What differs between rows is {out.varying:.2g} behind `{call.name}`, and "
+                f"{call.inputs[0].varying:.2g} before it."
+            )
+            yield found(Kind.VANISHING_SIGNAL, call.name, what, size=out.rms, before=largest)
+            return
+        largest = max(largest, out.rms)
+
+
+def _is_faint(call: Call) -> bool:
+    """Whether a single map of rows has lost the signal, as one with tiny weights does."""
+    if not (call.inputs and call.outputs and "Linear" in type(call.module).__name__):
+        return False
+    return call.outputs[0].varying < ONE_HOP * min(call.inputs[0].varying, 1.0)
