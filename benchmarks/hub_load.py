@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a short notebook, few students")
     parser.add_argument("--students", type=int, nargs="+", metavar="N", help="how many at once")
     options = parser.parse_args()
-    plan = {START: [1, 2]} if options.quick else {STREETS: [1, 4, 8], LAYERS: [1, 4]}
+    plan = {START: [1, 2]} if options.quick else {STREETS: [1, 4, 8], LAYERS: [1, 4, 8]}
     if options.students:
         plan = dict.fromkeys(plan, options.students)
     memory = psutil.virtual_memory().total / 2**30

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -152,6 +153,8 @@ def launch(task: dict[str, dict[str, Any]], *, processes: int) -> dict[str, Any]
     from torch.distributed.run import main as torchrun
 
     # It takes over these signals, among them the one by which a notebook is interrupted, and never gives them back.
+    # It also tells its processes by a variable to take one thread, and so whatever is started later.
+    environment = dict(os.environ)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with tempfile.TemporaryDirectory() as folder:
         files = [str(Path(folder, name)) for name in ("task.pt", "result.json")]
@@ -161,6 +164,9 @@ def launch(task: dict[str, dict[str, Any]], *, processes: int) -> dict[str, Any]
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
+            for name in os.environ.keys() - environment.keys():
+                del os.environ[name]
+            os.environ.update(environment)
         result: dict[str, Any] = json.loads(Path(files[1]).read_text(encoding="utf-8"))
     return result
 

@@ -1,5 +1,6 @@
 """Node2Vec on two real processes: one model, the loss of a single process, and the whole batch's gradient."""
 
+import os
 import signal
 
 import numpy as np
@@ -80,9 +81,10 @@ def test_bytes_of_a_sparse_gradient():
     assert num_bytes(rows.to_dense()) == 9 * 3 * 4
 
 
-def test_a_failing_process_is_an_error_and_signals_are_given_back(capfd):
-    before = signal.getsignal(signal.SIGINT)
+def test_a_failing_process_is_an_error_and_what_was_changed_is_given_back(capfd):
+    before, environment = signal.getsignal(signal.SIGINT), dict(os.environ)
     with pytest.raises(ChildFailedError):
         launch(task(surprise=1), processes=2)
     assert "unexpected keyword argument 'surprise'" in capfd.readouterr().err
     assert signal.getsignal(signal.SIGINT) is before
+    assert dict(os.environ) == environment

@@ -130,8 +130,9 @@ def test_a_basemap_keeps_the_limits(standin_roads):
 
 def test_every_group_is_named_and_has_a_style_of_its_own(roads):
     ax = plot_roads(roads, groups=roads.nodes["neighbourhood"], title="Neighbourhoods")
+    labels = texts(ax).replace("-\n", "-").replace("\n", " ")  # long names take two lines
     for name in roads.nodes["neighbourhood"].unique():
-        assert name in texts(ax)
+        assert name in labels
     drawn = [c for c in ax.collections if len(c.get_offsets()) > 1 and c.get_paths()]
     styles = {
         (tuple(c.get_facecolor()[0]), len(c.get_paths()[0].vertices))
