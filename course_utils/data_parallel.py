@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
+from course_utils._environment import keep_environment
 from course_utils.node2vec import Node2Vec
 
 if TYPE_CHECKING:
@@ -154,9 +154,8 @@ def launch(task: dict[str, dict[str, Any]], *, processes: int) -> dict[str, Any]
 
     # It takes over these signals, among them the one by which a notebook is interrupted, and never gives them back.
     # It also tells its processes by a variable to take one thread, and so whatever is started later.
-    environment = dict(os.environ)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, keep_environment():
         files = [str(Path(folder, name)) for name in ("task.pt", "result.json")]
         torch.save(task, files[0])
         try:
@@ -164,9 +163,6 @@ def launch(task: dict[str, dict[str, Any]], *, processes: int) -> dict[str, Any]
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-            for name in os.environ.keys() - environment.keys():
-                del os.environ[name]
-            os.environ.update(environment)
         result: dict[str, Any] = json.loads(Path(files[1]).read_text(encoding="utf-8"))
     return result
 

@@ -18,6 +18,7 @@ import joblib
 import torch
 from threadpoolctl import threadpool_limits
 
+from course_utils._environment import keep_environment
 from course_utils.runtime import seed_everything
 
 if TYPE_CHECKING:
@@ -155,6 +156,9 @@ def local_cluster(*, n_workers: int) -> Iterator[Client]:
         msg = "A cluster needs Dask, which is not installed: pip install '.[scale]' in the folder of the course."
         raise ImportError(msg) from missing
     with (
+        # Dask sets variables for its workers in this process. MALLOC_TRIM_THRESHOLD_ among them would make every
+        # later process twice as slow: memory for each tensor would be asked from the system anew.
+        keep_environment(),
         tempfile.TemporaryDirectory() as scratch,
         LocalCluster(  # type: ignore[no-untyped-call]
             n_workers=n_workers,

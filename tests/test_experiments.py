@@ -286,7 +286,8 @@ def test_a_cluster_gives_the_same_table_even_if_a_worker_is_killed(tmp_path):
     assert runs[2] > 4  # a trial began, was killed, and began again
 
 
-def test_a_cluster_resumes_from_a_file(tmp_path):
+def test_a_cluster_resumes_from_a_file_and_leaves_no_variables_behind(tmp_path):
+    environment = dict(os.environ)
     file = tmp_path / "trials"
     trial = lambda *, depth, width, seed: {"sum": depth + width + seed}  # noqa: E731 (pickled by value)
     run(trial, {"depth": [1], "width": [8]}, resume=file)
@@ -294,6 +295,8 @@ def test_a_cluster_resumes_from_a_file(tmp_path):
         table = run(trial, n_jobs=None, resume=file)
     assert table["sum"].tolist() == [9, 10, 10, 11]
     assert len(file.read_text().splitlines()) == 5
+    # Dask's variables would slow down whatever is started later: kernels, for one.
+    assert dict(os.environ) == environment
 
 
 def test_a_worker_whose_trials_would_share_generators_is_refused():
