@@ -130,6 +130,9 @@ def _examine(patient: Patient, *, data: Any, steps: int, expected: Collection[st
     run = train(patient, first, steps=steps) if first.is_finite else Run([first])
     yield from run.findings
     last = run.looks[-1]
+    alike = list(signal_rules.outputs_alike(first)) if last.is_finite and first.is_finite else []
+    if alike:  # unless a gate that begins at zero has opened since
+        alike = list(signal_rules.outputs_alike(patient.look(backward=False)))
     if first.is_finite:
         yield from signal_rules.scale(first, tensors)
         sizes = [
@@ -139,12 +142,13 @@ def _examine(patient: Patient, *, data: Any, steps: int, expected: Collection[st
             *signal_rules.vanishing(first),
             *(
                 list(gradient_rules.exploding(patient, first))
-                or gradient_rules.vanishing_gradient(first, run.later)
+                or gradient_rules.vanishing_gradient(first, run)
             ),
         ]
         # Whatever its units look like, a model far better than guessing does its work.
-        if sizes and not patient.has_learned(first.value):
-            yield from sizes
+        if (sizes or alike) and patient.has_learned(first.value):
+            sizes = alike = []
+        yield from sizes
         pace = [] if run.findings else list(learning_rate(patient, run))
         yield from pace
         if not (pace or run.findings or last.is_finite):
@@ -152,14 +156,18 @@ def _examine(patient: Patient, *, data: Any, steps: int, expected: Collection[st
             yield from gradient_rules.non_finite_gradient(last)
         zero = list(gradient_rules.zero_gradients(first, run.later, expected))
         # At a loss of zero nothing is left to learn, unless it is zero whatever the model does.
-        if zero and not abs(first.value) < IDEAL * patient.ignorant_loss:
-            yield from zero
+        if zero and abs(first.value) < IDEAL * patient.ignorant_loss:
+            zero = []
+        yield from zero
+        # What goes wrong in a layer makes rows alike behind it.
+        if all(finding.severity == "info" for finding in [*sizes, *pace, *run.findings, *zero]):
+            yield from alike
     inputs = [*find_tensors([data, tensors, first.trace.arguments]), *first.trace.inputs.values()]
     inputs = [each for each in inputs if not isinstance(each, nn.Parameter)]
     yield from connections.unregistered(patient, first, last, inputs)
     patient.try_other_chances()
     yield from connections.unconnected(patient, first, expected)
-    yield from connections.not_in_optimizer(patient)
+    yield from connections.not_in_optimizer(patient, expected)
     yield from connections.frozen(patient)
 
 
@@ -168,7 +176,8 @@ def _given(look: Look) -> dict[str, Tensor]:
     tensors = {name: value for name, value in look.trace.arguments.items() if isinstance(value, Tensor)}
     edges = tensors.get("edge_index", torch.empty(2, 0))
     # Edges that the model took name none but the nodes of their own kind.
-    num_nodes = int(edges.max()) + 1 if edges.numel() and look.error is None else 0
+    is_list = look.error is None and edges.layout == torch.strided and edges.numel() > 0
+    num_nodes = int(edges.max()) + 1 if is_list else 0
     for name, value in list(tensors.items()):
         if name not in ROLES and value.is_floating_point() and value.dim():
             role = "edge_weight" if value.shape == edges.shape[-1:] else "x"

@@ -166,7 +166,10 @@ def _check_direction(edge_index: Tensor, one_way: float, silent: float) -> Itera
     """Look at edges of which a share has no edge back, and the share of training nodes that hear nothing."""
     source, target = edge_index
     where, kind = "edge_index", Kind.SUSPICIOUS_EDGE_INDEX
-    ordered = bool((source < target).all() or (source > target).all())
+    # Where no node both sends and receives, there are two kinds of nodes, and their order is that of the kinds.
+    ordered = bool((source < target).all() or (source > target).all()) and bool(
+        torch.isin(source, target).any()
+    )
     if silent > MOST:
         what = f"{silent:.0%} of the training nodes send messages and receive none: the edges look reversed."
         mend = "Turn them round: `edge_index = edge_index.flip(0)`. Messages go from row 0 to row 1."
