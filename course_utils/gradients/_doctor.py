@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +14,7 @@ from course_utils.gradients import _connections as connections
 from course_utils.gradients import _gradient_rules as gradient_rules
 from course_utils.gradients import _loss_rules as loss_rules
 from course_utils.gradients import _signal_rules as signal_rules
+from course_utils.gradients._advice import ADVICE
 from course_utils.gradients._findings import Diagnosis, Finding
 from course_utils.gradients._findings import FailureKind as Kind
 from course_utils.gradients._graph_checks import ROLES, look_at_tensors, named_tensors
@@ -130,9 +132,9 @@ def _examine(patient: Patient, *, data: Any, steps: int, expected: Collection[st
     run = train(patient, first, steps=steps) if first.is_finite else Run([first])
     yield from run.findings
     last = run.looks[-1]
-    alike = list(signal_rules.outputs_alike(first)) if last.is_finite and first.is_finite else []
+    alike = list(signal_rules.outputs_alike(first, tensors)) if last.is_finite and first.is_finite else []
     if alike:  # unless a gate that begins at zero has opened since
-        alike = list(signal_rules.outputs_alike(patient.look(backward=False)))
+        alike = list(signal_rules.outputs_alike(patient.look(backward=False), tensors))
     if first.is_finite:
         yield from signal_rules.scale(first, tensors)
         sizes = [
@@ -189,12 +191,18 @@ def _given(look: Look) -> dict[str, Tensor]:
 def _causes(findings: list[Finding]) -> Iterator[Finding]:
     """Leave out what follows from something else, and what was found twice."""
     faults = {finding.kind for finding in findings if finding.severity != "info"}
+    grave = {finding.kind for finding in findings if finding.severity == "error"}
+    lost = grave & NON_FINITE
     explained: set[Kind] = set()
+    blamed: set[Kind] = set()  # for numbers that are lost: an error, whatever it is otherwise
     for causes, consequences in CONSEQUENCES:
         for cause in (causes & faults) - explained:
-            explained |= consequences - {cause}
+            lesser = cause not in grave and ADVICE[cause].severity == "error"
+            explained |= consequences - {cause} - (lost if lesser else set())
+            blamed |= {cause} if lost & consequences and not lesser else set()
     seen = set()
-    for finding in findings:
+    for each in findings:
+        finding = replace(each, severity="error") if each.kind in blamed and each.severity != "info" else each
         key = (finding.kind, finding.where, finding.severity, finding.message)
         if finding.kind not in explained and key not in seen:
             seen.add(key)

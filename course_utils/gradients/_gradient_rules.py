@@ -109,7 +109,7 @@ def _cause(look: Look, gradient: Gradient) -> tuple[Kind, str, bool]:
             continue
         name = operation(passage.node).lower()
         if "softmax" in name:
-            return Kind.ZERO_GRADIENT, f": `{name}` over a single entry is 1 whatever it is given", True
+            return Kind.ZERO_GRADIENT, f": `{name}` lets none through, as over a single entry", False
         if is_blocker(passage.node) or (name == "relu" and gradient.parameter.numel() == 1):
             return (
                 Kind.BLOCKED_GRADIENT,
@@ -190,27 +190,23 @@ def vanishing_gradient(first: Look, run: Run) -> Iterator[Finding]:
     """Find layers whose gradient is far weaker than the strongest, at first and later."""
     faint = _faint(first) & _faint(run.later)
     matrices = [name for name, gradient in first.gradients.items() if gradient.parameter.dim() > 1]
-    # A gradient that vanishes on its way does so for a whole layer. Within one that learns, a parameter may
-    # well count for nothing, such as the targets' part in attention, which nearly cancels in the softmax.
-    weak = {
-        name: first.gradients[name].strength
-        for name in matrices
-        if name in faint and faint.issuperset(_of_the_same_layer(name, matrices))
-    }
-    # What begins next to zero, as a branch may, and is far from there after a step, is not held up.
-    moves = {id(tensor): norm(change) for tensor, change in run.step} if weak else {}
-    weak = {
-        name: strength
-        for name, strength in weak.items()
-        if moves.get(id(first.gradients[name].parameter), 0.0) <= GROWN * first.gradients[name].weight_norm
-    }
     strong = {id(g.parameter) for name, g in first.gradients.items() if g.strength and name not in faint}
-    # What stands alone before a small part of the loss is weak there already.
-    weak = {
-        name: strength
-        for name, strength in weak.items()
-        if first.tape and first.tape.downstream(first.gradients[name].parameter) & strong
-    }
+    steps = {id(tensor): change for tensor, change in run.step}
+    weak: dict[str, float] = {}
+    for name in faint.intersection(matrices):
+        gradient = first.gradients[name]
+        step = steps.get(id(gradient.parameter))
+        if (
+            # A gradient that vanishes on its way does so for a whole layer. Within one that learns, a parameter may
+            # well count for nothing, such as the targets' part in attention, which nearly cancels in the softmax.
+            faint.issuperset(_of_the_same_layer(name, matrices))
+            # What begins next to zero, as a branch may, and is far from there after a step, is not held up.
+            and (step is None or norm(step) <= GROWN * gradient.weight_norm)
+            # What stands alone before a small part of the loss is weak there already.
+            and first.tape is not None
+            and first.tape.downstream(gradient.parameter) & strong
+        ):
+            weak[name] = gradient.strength
     if weak:
         where = min(weak, key=weak.__getitem__)
         share = weak[where] / max(gradient.strength for gradient in first.gradients.values())

@@ -91,12 +91,16 @@ def units_alike(look: Look) -> Iterator[Finding]:
             return
 
 
-def outputs_alike(look: Look) -> Iterator[Finding]:
+def outputs_alike(look: Look, tensors: dict[str, Tensor]) -> Iterator[Finding]:
     """Find where the rows became the same that are the same in all that the model puts out.
 
-    What enters the last layer must be the same too: one with weights of zero still learns.
+    What enters the last layer must be the same too: one with weights of zero still learns. A model that is given
+    neither rows that differ nor edges has nothing to tell apart.
     """
     calls = [call for call in look.trace.calls if call.outputs]
+    given = [each for call in calls for each in call.inputs if each.shape >= (FEW_ROWS,)]
+    if "edge_index" not in tensors and all(each.rows_equal for each in given):
+        return
     ends = [out for call in calls if call.name == ROOT for out in call.outputs]
     entering = [call.inputs[0] for call in calls if call.owns and call.inputs][-1:]
     if not (ends and entering and all(signal.rows_equal for signal in ends + entering)):
