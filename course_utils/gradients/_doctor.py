@@ -175,13 +175,13 @@ def _examine(patient: Patient, *, data: Any, steps: int, expected: Collection[st
 
 def _given(look: Look) -> dict[str, Tensor]:
     """Name what the model was called with as a graph's parts are named."""
-    tensors = {name: value for name, value in look.trace.arguments.items() if isinstance(value, Tensor)}
+    tensors = named_tensors(look.trace.arguments)
     edges = tensors.get("edge_index", torch.empty(2, 0))
     # Edges that the model took name none but the nodes of their own kind.
     is_list = look.error is None and edges.layout == torch.strided and edges.numel() > 0
     num_nodes = int(edges.max()) + 1 if is_list else 0
     for name, value in list(tensors.items()):
-        if name not in ROLES and value.is_floating_point() and value.dim():
+        if name not in ROLES and value.is_floating_point():
             role = "edge_weight" if value.shape == edges.shape[-1:] else "x"
             if role not in tensors and (role == "edge_weight" or len(value) >= num_nodes):
                 tensors[role] = tensors.pop(name)

@@ -76,14 +76,22 @@ def look_at_tensors(
 
 
 def named_tensors(data: Any) -> dict[str, Tensor]:
-    """Return the tensors of a graph by name; those of a lone tensor or a pair as "x" and "y"."""
+    """Return the tensors of a graph by name; those of a lone tensor or a pair as "x" and "y".
+
+    Left out are single and complex numbers, of which there is nothing to say, and what is sparse beside the features.
+    """
     if isinstance(data, Tensor | tuple | list):
         named = dict(zip(("x", "y"), [data] if isinstance(data, Tensor) else data, strict=False))
     elif isinstance(data, dict):
         named = {str(name): value for name, value in data.items()}
     else:
         named = {name: getattr(data, name, None) for name in ROLES}
-    return {name: value for name, value in named.items() if isinstance(value, Tensor)}
+    return {
+        name: value
+        for name, value in named.items()
+        if isinstance(value, Tensor) and (value.dim() or name == "edge_index") and not value.is_complex()
+        if value.layout == torch.strided or name not in {"edge_weight", "y", "batch", *MASKS}
+    }
 
 
 def count_nodes(tensors: dict[str, Tensor]) -> int | None:
