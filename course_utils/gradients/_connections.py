@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from torch import nn
+
 from course_utils.gradients._advice import found
 from course_utils.gradients._findings import FailureKind as Kind
 from course_utils.gradients._snapshot import walk_modules, walk_parameters
@@ -35,7 +37,9 @@ def unregistered(patient: Patient, first: Look, last: Look, inputs: Iterable[Ten
         yield found(Kind.UNREGISTERED_PARAMETER, where, what)
     nameless: dict[tuple[str, bool], list[tuple[int, ...]]] = {}
     for leaf in unknown:
-        if id(leaf) not in names and id(leaf) not in made:
+        # A plain tensor that `loss_fn` makes anew is what a derivative is taken by, such as positions for forces.
+        is_point = not isinstance(leaf, nn.Parameter) and id(leaf) not in lasting
+        if id(leaf) not in names and id(leaf) not in made and not is_point:
             place = first.tape.leaf_place(leaf), id(leaf) in lasting
             nameless.setdefault(place, []).append(tuple(leaf.shape))
     for (where, stays), shapes in nameless.items():
@@ -67,11 +71,12 @@ def unconnected(patient: Patient, first: Look, expected: Collection[str]) -> Ite
         yield found(Kind.UNCONNECTED_PARAMETER, where, what, severity, called=ran)
 
 
-def not_in_optimizer(patient: Patient) -> Iterator[Finding]:
+def not_in_optimizer(patient: Patient, expected: Collection[str]) -> Iterator[Finding]:
     """Find parameters that get a gradient, and that the optimizer does not hold."""
     held = {id(tensor) for tensor in patient.trained}
     trainable = {name: p for name, p in patient.registered.items() if p.requires_grad}
     missed = [name for name, p in trainable.items() if id(p) in patient.reached and id(p) not in held]
+    missed = [name for name in missed if not is_expected(name, expected)]
     for where in group_names(missed, trainable) if patient.optimizer is not None else ():
         what = f"`{where}` is in none of the optimizer's groups."
         yield found(Kind.NOT_IN_OPTIMIZER, where, what, optimizer=type(patient.optimizer).__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +14,7 @@ from course_utils.gradients import _connections as connections
 from course_utils.gradients import _gradient_rules as gradient_rules
 from course_utils.gradients import _loss_rules as loss_rules
 from course_utils.gradients import _signal_rules as signal_rules
+from course_utils.gradients._advice import ADVICE
 from course_utils.gradients._findings import Diagnosis, Finding
 from course_utils.gradients._findings import FailureKind as Kind
 from course_utils.gradients._graph_checks import ROLES, look_at_tensors, named_tensors
@@ -130,6 +132,9 @@ def _examine(patient: Patient, *, data: Any, steps: int, expected: Collection[st
     run = train(patient, first, steps=steps) if first.is_finite else Run([first])
     yield from run.findings
     last = run.looks[-1]
+    alike = list(signal_rules.outputs_alike(first, tensors)) if last.is_finite and first.is_finite else []
+    if alike:  # unless a gate that begins at zero has opened since
+        alike = list(signal_rules.outputs_alike(patient.look(backward=False), tensors))
     if first.is_finite:
         yield from signal_rules.scale(first, tensors)
         sizes = [
@@ -139,12 +144,13 @@ def _examine(patient: Patient, *, data: Any, steps: int, expected: Collection[st
             *signal_rules.vanishing(first),
             *(
                 list(gradient_rules.exploding(patient, first))
-                or gradient_rules.vanishing_gradient(first, run.later)
+                or gradient_rules.vanishing_gradient(first, run)
             ),
         ]
         # Whatever its units look like, a model far better than guessing does its work.
-        if sizes and not patient.has_learned(first.value):
-            yield from sizes
+        if (sizes or alike) and patient.has_learned(first.value):
+            sizes = alike = []
+        yield from sizes
         pace = [] if run.findings else list(learning_rate(patient, run))
         yield from pace
         if not (pace or run.findings or last.is_finite):
@@ -152,25 +158,30 @@ def _examine(patient: Patient, *, data: Any, steps: int, expected: Collection[st
             yield from gradient_rules.non_finite_gradient(last)
         zero = list(gradient_rules.zero_gradients(first, run.later, expected))
         # At a loss of zero nothing is left to learn, unless it is zero whatever the model does.
-        if zero and not abs(first.value) < IDEAL * patient.ignorant_loss:
-            yield from zero
+        if zero and abs(first.value) < IDEAL * patient.ignorant_loss:
+            zero = []
+        yield from zero
+        # What goes wrong in a layer makes rows alike behind it.
+        if all(finding.severity == "info" for finding in [*sizes, *pace, *run.findings, *zero]):
+            yield from alike
     inputs = [*find_tensors([data, tensors, first.trace.arguments]), *first.trace.inputs.values()]
     inputs = [each for each in inputs if not isinstance(each, nn.Parameter)]
     yield from connections.unregistered(patient, first, last, inputs)
     patient.try_other_chances()
     yield from connections.unconnected(patient, first, expected)
-    yield from connections.not_in_optimizer(patient)
+    yield from connections.not_in_optimizer(patient, expected)
     yield from connections.frozen(patient)
 
 
 def _given(look: Look) -> dict[str, Tensor]:
     """Name what the model was called with as a graph's parts are named."""
-    tensors = {name: value for name, value in look.trace.arguments.items() if isinstance(value, Tensor)}
+    tensors = named_tensors(look.trace.arguments)
     edges = tensors.get("edge_index", torch.empty(2, 0))
     # Edges that the model took name none but the nodes of their own kind.
-    num_nodes = int(edges.max()) + 1 if edges.numel() and look.error is None else 0
+    is_list = look.error is None and edges.layout == torch.strided and edges.numel() > 0
+    num_nodes = int(edges.max()) + 1 if is_list else 0
     for name, value in list(tensors.items()):
-        if name not in ROLES and value.is_floating_point() and value.dim():
+        if name not in ROLES and value.is_floating_point():
             role = "edge_weight" if value.shape == edges.shape[-1:] else "x"
             if role not in tensors and (role == "edge_weight" or len(value) >= num_nodes):
                 tensors[role] = tensors.pop(name)
@@ -180,12 +191,18 @@ def _given(look: Look) -> dict[str, Tensor]:
 def _causes(findings: list[Finding]) -> Iterator[Finding]:
     """Leave out what follows from something else, and what was found twice."""
     faults = {finding.kind for finding in findings if finding.severity != "info"}
+    grave = {finding.kind for finding in findings if finding.severity == "error"}
+    lost = grave & NON_FINITE
     explained: set[Kind] = set()
+    blamed: set[Kind] = set()  # for numbers that are lost: an error, whatever it is otherwise
     for causes, consequences in CONSEQUENCES:
         for cause in (causes & faults) - explained:
-            explained |= consequences - {cause}
+            lesser = cause not in grave and ADVICE[cause].severity == "error"
+            explained |= consequences - {cause} - (lost if lesser else set())
+            blamed |= {cause} if lost & consequences and not lesser else set()
     seen = set()
-    for finding in findings:
+    for each in findings:
+        finding = replace(each, severity="error") if each.kind in blamed and each.severity != "info" else each
         key = (finding.kind, finding.where, finding.severity, finding.message)
         if finding.kind not in explained and key not in seen:
             seen.add(key)

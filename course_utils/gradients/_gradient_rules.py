@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from course_utils.gradients._advice import found
 from course_utils.gradients._connections import group_names, is_expected
 from course_utils.gradients._findings import FailureKind as Kind
+from course_utils.gradients._numbers import norm
 from course_utils.gradients._tape import is_blocker, is_parameter, operation, upstream
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from course_utils.gradients._findings import Finding, Severity
     from course_utils.gradients._look import Gradient, Look, Patient
+    from course_utils.gradients._pace import Run
 
 # What is so much weaker than the strongest gradient does not learn while the strongest does. Two layers of
 # attention differ by a hundred at most, five layers of sigmoids by a few thousand.
@@ -24,6 +26,7 @@ VANISHED = 1e-4
 # puts out about what is put in; if it puts out 300 times as much, and is worse off by far than if it knew nothing,
 # it was begun too large.
 EXPLODED, WORSE = 300.0, 30.0
+GROWN = 10.0  # from the first look to a later one
 # Operations that choose among rows.
 CHOOSING = ("index", "slice", "select", "gather", "scatter", "embedding", "maskedselect", "take")
 # What a smooth bound (softplus, sigmoid) lets through when its input is far out.
@@ -59,7 +62,7 @@ def zero_gradients(first: Look, later: Look, expected: Collection[str]) -> Itera
             gradient.value is not None
             and (gradient.norm == 0 or _held_back(first, gradient))
             and name in later.gradients
-            and later.gradients[name].strength <= max(10 * gradient.strength, HELD_BACK * top)
+            and later.gradients[name].strength <= max(GROWN * gradient.strength, HELD_BACK * top)
             and not is_expected(name, expected)
             and not _is_idle_bias(name, first)
         ):
@@ -106,7 +109,7 @@ def _cause(look: Look, gradient: Gradient) -> tuple[Kind, str, bool]:
             continue
         name = operation(passage.node).lower()
         if "softmax" in name:
-            return Kind.ZERO_GRADIENT, f": `{name}` over a single entry is 1 whatever it is given", True
+            return Kind.ZERO_GRADIENT, f": `{name}` lets none through, as over a single entry", False
         if is_blocker(passage.node) or (name == "relu" and gradient.parameter.numel() == 1):
             return (
                 Kind.BLOCKED_GRADIENT,
@@ -183,24 +186,27 @@ def exploding(patient: Patient, look: Look) -> Iterator[Finding]:
     yield found(Kind.EXPLODING_GRADIENT, where, what, strength=top, loss=look.value, **numbers)
 
 
-def vanishing_gradient(first: Look, later: Look) -> Iterator[Finding]:
+def vanishing_gradient(first: Look, run: Run) -> Iterator[Finding]:
     """Find layers whose gradient is far weaker than the strongest, at first and later."""
-    faint = _faint(first) & _faint(later)
+    faint = _faint(first) & _faint(run.later)
     matrices = [name for name, gradient in first.gradients.items() if gradient.parameter.dim() > 1]
-    # A gradient that vanishes on its way does so for a whole layer. Within one that learns, a parameter may
-    # well count for nothing, such as the targets' part in attention, which nearly cancels in the softmax.
-    weak = {
-        name: first.gradients[name].strength
-        for name in matrices
-        if name in faint and faint.issuperset(_of_the_same_layer(name, matrices))
-    }
     strong = {id(g.parameter) for name, g in first.gradients.items() if g.strength and name not in faint}
-    # What stands alone before a small part of the loss is weak there already.
-    weak = {
-        name: strength
-        for name, strength in weak.items()
-        if first.tape and first.tape.downstream(first.gradients[name].parameter) & strong
-    }
+    steps = {id(tensor): change for tensor, change in run.step}
+    weak: dict[str, float] = {}
+    for name in faint.intersection(matrices):
+        gradient = first.gradients[name]
+        step = steps.get(id(gradient.parameter))
+        if (
+            # A gradient that vanishes on its way does so for a whole layer. Within one that learns, a parameter may
+            # well count for nothing, such as the targets' part in attention, which nearly cancels in the softmax.
+            faint.issuperset(_of_the_same_layer(name, matrices))
+            # What begins next to zero, as a branch may, and is far from there after a step, is not held up.
+            and (step is None or norm(step) <= GROWN * gradient.weight_norm)
+            # What stands alone before a small part of the loss is weak there already.
+            and first.tape is not None
+            and first.tape.downstream(gradient.parameter) & strong
+        ):
+            weak[name] = gradient.strength
     if weak:
         where = min(weak, key=weak.__getitem__)
         share = weak[where] / max(gradient.strength for gradient in first.gradients.values())

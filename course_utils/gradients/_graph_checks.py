@@ -76,14 +76,22 @@ def look_at_tensors(
 
 
 def named_tensors(data: Any) -> dict[str, Tensor]:
-    """Return the tensors of a graph by name; those of a lone tensor or a pair as "x" and "y"."""
+    """Return the tensors of a graph by name; those of a lone tensor or a pair as "x" and "y".
+
+    Left out are single and complex numbers, of which there is nothing to say, and what is sparse beside the features.
+    """
     if isinstance(data, Tensor | tuple | list):
         named = dict(zip(("x", "y"), [data] if isinstance(data, Tensor) else data, strict=False))
     elif isinstance(data, dict):
         named = {str(name): value for name, value in data.items()}
     else:
         named = {name: getattr(data, name, None) for name in ROLES}
-    return {name: value for name, value in named.items() if isinstance(value, Tensor)}
+    return {
+        name: value
+        for name, value in named.items()
+        if isinstance(value, Tensor) and (value.dim() or name == "edge_index") and not value.is_complex()
+        if value.layout == torch.strided or name not in {"edge_weight", "y", "batch", *MASKS}
+    }
 
 
 def count_nodes(tensors: dict[str, Tensor]) -> int | None:
@@ -166,7 +174,10 @@ def _check_direction(edge_index: Tensor, one_way: float, silent: float) -> Itera
     """Look at edges of which a share has no edge back, and the share of training nodes that hear nothing."""
     source, target = edge_index
     where, kind = "edge_index", Kind.SUSPICIOUS_EDGE_INDEX
-    ordered = bool((source < target).all() or (source > target).all())
+    # Where no node both sends and receives, there are two kinds of nodes, and their order is that of the kinds.
+    ordered = bool((source < target).all() or (source > target).all()) and bool(
+        torch.isin(source, target).any()
+    )
     if silent > MOST:
         what = f"{silent:.0%} of the training nodes send messages and receive none: the edges look reversed."
         mend = "Turn them round: `edge_index = edge_index.flip(0)`. Messages go from row 0 to row 1."

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 TARGET_WORDS = ("target", "scalar type long", "labels")
 # Operations between differences and the loss that they make up.
 SUMS = ("Mean", "Sum", "Pow", "Abs", "Sqrt", "Mul", "Div", "Add", "Neg", "Log", "Maximum", "Where", "Clamp")
+ROUNDING = 1e-3  # by which the logarithm of a probability may lie above 0
 # What is said of an average over nothing, such as that of a graph without nodes in a padded batch.
 OVER_NOTHING: dict[str, Any] = {
     "remedy": "Leave out graphs without nodes, or divide by one at least: `total / count.clamp(min=1)`. Before a "
@@ -101,6 +102,11 @@ def targets(look: Look) -> Iterator[Finding]:
         yield found(Kind.TARGET_MISMATCH, "y", f"PyTorch warned: {warned.split('. ')[0]}.")
     yield from _squashed_twice(look.tape)
     for node in look.tape.nodes if look.tape else ():
+        scores = saved(node, "self") if node.name().startswith("NllLoss") else None
+        if scores is not None and scores.numel() and (high := float(scores.max())) > ROUNDING:
+            what = f"`nll_loss` takes logarithms of probabilities, none above 0, and is given {high:.3g}."
+            mend = "Take `cross_entropy(out, y)`, or `nll_loss(out.log_softmax(dim=-1), y)`."
+            yield found(Kind.TARGET_MISMATCH, "loss", what, remedy=mend, highest=high)
         target = saved(node, "target") if node.name().startswith("BinaryCrossEntropy") else None
         if target is not None and target.numel() and (target.min() < 0 or target.max() > 1):
             low, high = float(target.min()), float(target.max())

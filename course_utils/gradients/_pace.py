@@ -102,8 +102,10 @@ def learning_rate(patient: Patient, run: Run) -> Iterator[Finding]:
         numbers["lr"] = max(rates)
     if what := _too_high(patient, run):
         yield found(Kind.LEARNING_RATE_TOO_HIGH, "optimizer", what, **numbers)
-    elif any(group.get("lr", 0.0) < group.get("initial_lr", 0.0) for group in groups):
-        return  # A schedule is at work, and will raise the rate.
+    elif not run.looks[-1].is_finite or any(
+        group.get("lr", 0.0) < group.get("initial_lr", 0.0) for group in groups
+    ):
+        return  # The rate is not low, or a schedule is at work and will raise it.
     elif still := {id(each) for group in groups if group.get("lr") == 0 for each in group["params"]}:
         gradients = run.looks[0].gradients
         names = [name for name, gradient in gradients.items() if id(gradient.parameter) in still]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from course_utils.gradients._feature_checks import unscaled
 from course_utils.gradients._findings import FailureKind as Kind
 from course_utils.gradients._graph_checks import count_nodes
 from course_utils.gradients._numbers import stored
-from course_utils.gradients._trace import Signal
+from course_utils.gradients._trace import FEW_ROWS, ROOT, Signal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +33,7 @@ SATURATED_SHARE = 0.8
 # number besides: a large bias alone makes directions alike, and leaves differences in all columns. Inputs differ by a
 # hundred times as much at least.
 ALIKE, BEYOND, DIFFERENT = 1e-3, 0.02, 1e-1
-FEW_ROWS, FEW_COLUMNS = 8, 4  # fewer may well be alike
+FEW_COLUMNS = 4  # fewer may well be alike
 # A signal that has shrunk so much is lost behind any bias; a single map of rows keeps more.
 SHRUNK, ONE_HOP = 1e-4, 1e-3
 
@@ -40,17 +41,13 @@ SHRUNK, ONE_HOP = 1e-4, 1e-3
 def scale(look: Look, tensors: dict[str, Tensor]) -> Iterator[Finding]:
     """Judge the size of the features where they enter the first layer, which may come after a normalisation."""
     x = tensors.get("x")
-    entering = [
-        (call, each)
-        for call in look.trace.calls
-        if call.owns
-        for each in call.data
-        if x is None or len(each) == len(x)
-    ]
+    entering = [(call, each) for call in look.trace.calls if call.owns for each in call.data]
     if not entering and x is not None and x.dim() == 2 and x.is_floating_point():  # noqa: PLR2004
         yield from unscaled("x", x)
     for call, each in entering:
-        findings = [] if "norm" in type(call.module).__name__.lower() else list(unscaled("x", each))
+        same = (name for name, tensor in tensors.items() if tensor is each)
+        name = next(same, "x" if x is None or len(each) == len(x) else f"the input of {call.name}")
+        findings = [] if "norm" in type(call.module).__name__.lower() else list(unscaled(name, each))
         if findings:
             yield from findings
             return
@@ -94,6 +91,26 @@ def units_alike(look: Look) -> Iterator[Finding]:
             return
 
 
+def outputs_alike(look: Look, tensors: dict[str, Tensor]) -> Iterator[Finding]:
+    """Find where the rows became the same that are the same in all that the model puts out.
+
+    What enters the last layer must be the same too: one with weights of zero still learns. A model that is given
+    neither rows that differ nor edges has nothing to tell apart.
+    """
+    calls = [call for call in look.trace.calls if call.outputs]
+    given = [each for call in calls for each in call.inputs if each.shape >= (FEW_ROWS,)]
+    if "edge_index" not in tensors and all(each.rows_equal for each in given):
+        return
+    ends = [out for call in calls if call.name == ROOT for out in call.outputs]
+    entering = [call.inputs[0] for call in calls if call.owns and call.inputs][-1:]
+    if not (ends and entering and all(signal.rows_equal for signal in ends + entering)):
+        return
+    alike = itertools.takewhile(lambda call: all(out.rows_equal for out in call.outputs), reversed(calls))
+    *_, first = alike
+    what = f"From `{first.name}` on all rows are the same, so the model puts out the same for each."
+    yield found(Kind.COLLAPSED_REPRESENTATION, first.name, what, rows=ends[0].shape[0])
+
+
 def nodes_alike(look: Look, tensors: dict[str, Tensor]) -> Iterator[Finding]:
     """Compare how alike the nodes are behind each layer with how alike they were: only messages make them so."""
     num_rows = count_nodes(tensors)
@@ -127,6 +144,8 @@ def vanishing(look: Look) -> Iterator[Finding]:
         (call, call.outputs[0]) for call in look.trace.calls if call.owns and call.outputs and call.inputs
     ]
     largest = min(max((s.rms for call, _ in chain[:1] for s in call.inputs), default=0.0) or 1.0, 1.0)
+    if chain and chain[-1][0].inputs[0].varying >= SHRUNK * largest:
+        chain = []  # It is a branch that has shrunk; what tells the rows apart goes past it.
     for call, out in chain:
         place = look.trace.calls.index(call)
         # What is added to something larger, or put out at last, is not lost for a layer that comes after.

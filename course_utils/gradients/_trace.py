@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
 
 ROOT = "model"
+FEW_ROWS = 8  # fewer may well be alike
+ROUNDING = 1e-5  # of the largest entry
 
 
 class Signal:
@@ -39,9 +41,10 @@ class Signal:
             size = norm(values)
         self.rms = size / math.sqrt(max(values.numel(), 1))  # over the finite entries
         self._rows: Tensor | None = None
-        if values.dim() >= 2 and values.numel() and tensor.layout == torch.strided:  # noqa: PLR2004 (a matrix)
+        if values.dim() and values.numel() and tensor.layout == torch.strided:
             # A copy: the next operation may write in place.
-            self._rows = sample_rows(values.reshape(-1, values.shape[-1])).clone()
+            width = values.shape[-1] if values.dim() > 1 else 1
+            self._rows = sample_rows(values.reshape(-1, width)).clone()
 
     @property
     def finite(self) -> bool:
@@ -54,6 +57,14 @@ class Signal:
         if self._rows is None:
             return math.nan
         return norm(self._rows - self._rows.mean(dim=0)) / math.sqrt(self._rows.numel())
+
+    @cached_property
+    def rows_equal(self) -> bool:
+        """Whether there are rows enough to compare, and all but one at most are the same up to rounding."""
+        if self._rows is None or len(self._rows) < FEW_ROWS:
+            return False
+        differs = (self._rows - self._rows.median(dim=0).values).abs() > ROUNDING * self._rows.abs().max()
+        return int(differs.any(dim=1).sum()) <= 1
 
     @cached_property
     def distance(self) -> float:

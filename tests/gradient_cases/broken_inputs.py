@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss, nll_loss
 from torch_geometric.data import Data
 from torch_geometric.nn import GCNConv, SAGEConv
 
@@ -289,3 +289,10 @@ def sigmoid_before_a_loss_of_logits():
         (x, y),
         torch.optim.Adam(model.parameters()),
     )
+
+
+@broken("target_mismatch", at="loss")
+def nll_loss_of_scores():
+    x, y = table()
+    model = mlp(8, 16, 3)
+    return Case(model, lambda m: nll_loss(m(x), y), (x, y), torch.optim.Adam(model.parameters()))

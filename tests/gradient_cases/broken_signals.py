@@ -7,6 +7,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 from torch.nn.functional import dropout, softplus
+from torch_geometric.nn import GCNConv
 
 from course_utils.gcn import GCN
 from gradient_cases.case import Case, broken, graph, mlp, node_case, row_case, table
@@ -325,3 +326,38 @@ def hook_that_makes_a_gradient_zero():
     case = row_case(mlp(8, 16, 3))
     case.model[0].weight.register_hook(torch.zeros_like)
     return case
+
+
+@broken("collapsed_representation", at="context")
+def context_in_place_of_the_nodes():
+    """The mean of all nodes should be added to each, and takes its place."""
+
+    class Context(nn.Module):
+        def forward(self, h):
+            return h.mean(dim=0, keepdim=True).expand_as(h)
+
+    class Contextual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.context, self.head = GCNConv(16, 16), Context(), nn.Linear(16, 3)
+
+        def forward(self, x, edge_index):
+            return self.head(self.context(self.conv(x, edge_index).relu()))
+
+    return node_case(graph(), Contextual())
+
+
+@broken("zero_gradient", at="score")
+def softmax_over_the_wrong_axis():
+    """Attention over the last axis, which has one entry, in place of the words."""
+
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.score, self.head = nn.Linear(4, 1), nn.Linear(4, 3)
+
+        def forward(self, x):
+            words = x.view(len(x), 2, 4)
+            return self.head((self.score(words).softmax(dim=2) * words).sum(dim=1))
+
+    return row_case(Attention())

@@ -308,3 +308,53 @@ def encoder_that_the_optimizer_leaves_alone():
     case = row_case(Probe())
     case.optimizer = torch.optim.Adam(case.model.head.parameters(), lr=0.01)
     return case
+
+
+@healthy
+def forces_as_the_slope_of_an_energy():
+    """The positions are a tensor that asks for a gradient, made anew in each call, and no parameter."""
+    positions = torch.randn(20, 3)
+    model = nn.Sequential(nn.Linear(3, 16), nn.SiLU(), nn.Linear(16, 1, bias=False))
+
+    def loss_fn(m):
+        point = positions.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(m(point).sum(), point, create_graph=True)
+        return (slope - positions).square().mean()
+
+    return Case(model, loss_fn, None, torch.optim.Adam(model.parameters(), lr=0.01))
+
+
+@healthy
+def branch_that_begins_next_to_zero():
+    class Branching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(8, 16), nn.Linear(16, 3)
+            self.branch = mlp(16, 16, 16)
+            for parameter in self.branch.parameters():
+                nn.init.normal_(parameter, std=1e-6)
+
+        def forward(self, x):
+            h = self.first(x).relu()
+            return self.last(h + self.branch(h))
+
+    return row_case(Branching())
+
+
+@healthy
+def one_distribution_for_all_rows():
+    """Without an input there is nothing that rows could be told apart by."""
+    y = 0.4 * torch.randn(80, 2) + 1.5
+
+    class Prior(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.code, self.net = nn.Parameter(torch.randn(3)), mlp(3, 8, 2)
+
+        def forward(self, count):
+            return self.net(self.code.expand(count, 3))
+
+    model = Prior()
+    return Case(
+        model, lambda m: (m(80) - y).square().mean(), None, torch.optim.Adam(model.parameters(), lr=0.01)
+    )
