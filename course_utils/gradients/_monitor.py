@@ -40,18 +40,6 @@ class Row(NamedTuple):
     rms: float = math.nan
 
 
-class Histogram(NamedTuple):
-    """Counts of a gradient's entries in even bins between the smallest and the largest."""
-
-    step: int
-    name: str
-    low: float
-    high: float
-    total: float
-    squares: float
-    counts: list[float]
-
-
 class GradientMonitor:
     """Record a training: gradients, weights and updates of each parameter, and the output of each module, per step.
 
@@ -82,7 +70,7 @@ class GradientMonitor:
         self.model = model
         self._keeps_histograms = histograms
         self._rows: list[Row] = []
-        self._histograms: list[Histogram] = []
+        self._histograms: list[dict[str, Any]] = []  # as TensorBoard takes them
         self._step = -1
         self._stepped: set[int] = set()
         self._place: dict[str, int] = {}
@@ -185,18 +173,7 @@ class GradientMonitor:
                     if not math.isnan(value) or row.state == "nonfinite":
                         writer.add_scalar(f"{quantity}/{row.name}", value, row.step)
             for each in self._histograms:
-                width = (each.high - each.low) / NUM_BINS
-                writer.add_histogram_raw(
-                    f"gradient/{each.name}",
-                    each.low,
-                    each.high,
-                    int(sum(each.counts)),
-                    each.total,
-                    each.squares,
-                    [each.low + width * (i + 1) for i in range(NUM_BINS)],
-                    each.counts,
-                    each.step,
-                )
+                writer.add_histogram_raw(**each)
 
     def _forward_hook(self, name: str) -> Any:
         def record(_: nn.Module, __: Any, output: Any) -> None:
@@ -278,12 +255,15 @@ def _state(size: float) -> Literal["finite", "zero", "nonfinite"]:
     return "finite" if size else "zero"
 
 
-def _count(step: int, name: str, gradient: Tensor) -> Histogram:
+def _count(step: int, name: str, gradient: Tensor) -> dict[str, Any]:
+    """Count entries in even bins between the smallest and the largest."""
     values = stored(gradient).detach().double()
     low, high = float(values.min()), float(values.max())
     if low == high:  # a histogram needs some width
         low, high = low - 1e-12, high + 1e-12
-    counts = torch.histc(values, NUM_BINS, low, high)
-    return Histogram(
-        step, name, low, high, float(values.sum()), float(values.square().sum()), counts.tolist()
-    )
+    total, squares = float(values.sum()), float(values.square().sum())
+    counts = torch.histc(values, NUM_BINS, low, high).tolist()
+    limits = torch.linspace(low, high, NUM_BINS + 1, dtype=torch.float64)[1:].tolist()
+    numbers = {"min": low, "max": high, "num": int(sum(counts)), "sum": total, "sum_squares": squares}
+    buckets = {"bucket_limits": limits, "bucket_counts": counts, "global_step": step}
+    return {"tag": f"gradient/{name}", **numbers, **buckets}
