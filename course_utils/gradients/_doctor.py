@@ -85,7 +85,8 @@ def diagnose(
     optimizer
         The optimizer, if it is to be examined too: whether it holds all parameters, and its learning rate.
     steps
-        How many steps of training to look at. The cost is about that of the steps, and of a forward pass.
+        How many steps of training to look at. The cost is theirs and that of one to three more
+        (measured in docs/gradient-doctor.md).
     expected_unused
         Names of parameters or modules that are at rest on purpose; a name covers all that is below it.
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from course_utils.gradients._advice import found
+from course_utils.gradients._feature_checks import unscaled
 from course_utils.gradients._findings import FailureKind as Kind
-from course_utils.gradients._graph_checks import count_nodes, unscaled
+from course_utils.gradients._graph_checks import count_nodes
 from course_utils.gradients._numbers import stored
 from course_utils.gradients._trace import FEW_ROWS, ROOT, Signal
 
