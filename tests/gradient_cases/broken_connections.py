@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
 from torch_geometric.nn import GATConv, GCNConv, SAGPooling
 
-from gradient_cases.case import GNN, Case, broken, graph, mlp, node_case, row_case, table
+from gradient_cases.case import GNN, Case, Probe, broken, graph, mlp, node_case, row_case, table
 
 
 @broken("detached_loss", at="loss")
@@ -185,17 +185,7 @@ def edge_features_forgotten():
 
 @broken("unconnected_parameter", at=("encoder",))
 def encoder_under_no_grad():
-    class Half(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.encoder, self.head = mlp(8, 16, 16), nn.Linear(16, 3)
-
-        def forward(self, x):
-            with torch.no_grad():
-                h = self.encoder(x)
-            return self.head(h)
-
-    return row_case(Half())
+    return row_case(Probe())
 
 
 @broken("not_in_optimizer", at=("2",))

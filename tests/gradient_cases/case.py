@@ -58,6 +58,19 @@ class GNN(nn.Module):
         return self.conv2(self.conv1(x, edge_index).relu(), edge_index)
 
 
+class Probe(nn.Module):
+    """A head on an encoder whose outputs are computed without a graph."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.head = mlp(8, 16, 16), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            h = self.encoder(x)
+        return self.head(h)
+
+
 def mlp(*widths: int, act=nn.ReLU, last=True):
     """Linear layers with an activation between them."""
     layers = []

@@ -9,7 +9,7 @@ from torch.nn.functional import (
     mse_loss,
 )
 
-from gradient_cases.case import Case, healthy, mlp, row_case, row_loss, table, train
+from gradient_cases.case import Case, Probe, healthy, mlp, row_case, row_loss, table, train
 
 
 @healthy
@@ -295,16 +295,6 @@ def gates_that_begin_closed():
 
 @healthy
 def encoder_that_the_optimizer_leaves_alone():
-    class Probe(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.encoder, self.head = mlp(8, 16, 16), nn.Linear(16, 3)
-
-        def forward(self, x):
-            with torch.no_grad():
-                h = self.encoder(x)
-            return self.head(h)
-
     case = row_case(Probe())
     case.optimizer = torch.optim.Adam(case.model.head.parameters(), lr=0.01)
     return case
