@@ -13,6 +13,7 @@ from course_utils.gradients._connections import group_names
 from course_utils.gradients._findings import FailureKind as Kind
 from course_utils.gradients._loss_rules import crash, first_line
 from course_utils.gradients._numbers import norm
+from course_utils.gradients._tape import saved
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,9 +25,13 @@ if TYPE_CHECKING:
 
 # A loss this many times that of the start and of knowing nothing is no noise of a batch or of dropout.
 CLIMBED = 1.5
-# At a pace of less than 1/100,000 of the loss a step, learning takes 100,000 steps and more. The rate is to blame if
-# moving the weights down the gradient a thousand times as far, up to their size, gains 0.1 % of the loss at once.
-PACE, FARTHER, GAIN = 1e-5, 1e3, 1e-3
+# At a pace of less than 1/10,000 of the loss a step, learning takes 10,000 steps and more. The rate is to blame if
+# moving the weights down the gradient a hundred times as far, up to their size, gains 0.1 % of the loss at once.
+PACE, FARTHER, GAIN = 1e-4, 1e2, 1e-3
+# A first step of so many times the size of the weights leaves nothing of what they were.
+OVERWRITTEN = 3.0
+# Targets so many times larger than what the model puts out are far away for steps of a size that does not know them.
+FAR = 1e3
 SIZES = (1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0)
 SHORTER = (0.1, 1e-2, 1e-3, 1e-4, 1e-6)
 
@@ -113,6 +118,11 @@ def learning_rate(patient: Patient, run: Run) -> Iterator[Finding]:
         yield found(Kind.LEARNING_RATE_TOO_LOW, where, "The learning rate is 0.", lr=0.0)
     elif what := _too_low(patient, run):
         yield found(Kind.LEARNING_RATE_TOO_LOW, "optimizer", what, **numbers)
+    elif what := _out_of_reach(patient, run):
+        mend = (
+            "Standardise the targets, `y = (y - y.mean()) / y.std()`, and turn predictions back afterwards."
+        )
+        yield found(Kind.UNSCALED_FEATURES, "y", what, remedy=mend, **numbers)
 
 
 def _too_high(patient: Patient, run: Run) -> str:
@@ -120,13 +130,12 @@ def _too_high(patient: Patient, run: Run) -> str:
     first, last = run.looks[0], run.looks[-1]
     if _num_dead(last) > _num_dead(first):
         return f"After {len(run.looks) - 1} steps a layer of ReLUs is dead that was alive before."
-    # A jump that has passed by the last step is the ordinary start of a training.
+    # A jump that has passed by the last step is the ordinary start of a training, unless nothing is left of the
+    # weights that it started from.
+    reached = max(run.values[1:]) if _moved(patient, run) > OVERWRITTEN else last.value
     # A loss whose terms cancel is measured by what it would change if the weights changed by their size.
     strength = max((gradient.strength for gradient in first.gradients.values()), default=0.0)
-    if (
-        last.value <= CLIMBED * max(abs(first.value), strength)
-        or last.value <= CLIMBED * patient.ignorant_loss
-    ):
+    if reached <= CLIMBED * max(abs(first.value), strength) or reached <= CLIMBED * patient.ignorant_loss:
         return ""
     losses = ", ".join(f"{value:.3g}" for value in run.values)
     for length in SHORTER:
@@ -143,8 +152,7 @@ def _too_low(patient: Patient, run: Run) -> str:
     moved = max((change / size for change, size in moves if size), default=0.0)
     if FARTHER * moved > SIZES[-1]:
         return ""
-    gain = first.value - min(run.values[1:])
-    if abs(gain) >= PACE * _scale(patient, first) * len(run.values) or patient.has_learned(first.value):
+    if not _stands_still(patient, run):
         return ""
     slopes = [(g.parameter, g.value) for g in first.gradients.values() if g.value is not None and g.norm]
     weights = math.hypot(*(norm(original(tensor)) for tensor, _ in slopes))
@@ -162,6 +170,34 @@ def _too_low(patient: Patient, run: Run) -> str:
                 f"to {run.values[1]:.6g}; a step of {size:g} of their size would bring it to {loss:.4g}."
             )
     return ""
+
+
+def _out_of_reach(patient: Patient, run: Run) -> str:
+    """Say how far away the targets of a regression are; empty if they are not, or if the loss falls."""
+    first = run.looks[0]
+    for node in first.tape.nodes if first.tape and _stands_still(patient, run) else ():
+        output, target = saved(node, "self"), saved(node, "target")
+        if output is not None and target is not None and target.is_floating_point():
+            sizes = [norm(each) / math.sqrt(max(each.numel(), 1)) for each in (output, target)]
+            if sizes[1] > FAR * max(sizes[0], 1.0):
+                return (
+                    f"The targets are about {sizes[1]:.3g} in size, what the model puts out {sizes[0]:.3g}, and the "
+                    f"loss hardly moves: {run.values[0]:.6g}, then {run.values[-1]:.6g}."
+                )
+    return ""
+
+
+def _stands_still(patient: Patient, run: Run) -> bool:
+    """Whether the loss hardly moves, though the model has not learned yet."""
+    first = run.looks[0]
+    gain = abs(first.value - min(run.values[1:]))
+    return gain < PACE * _scale(patient, first) * len(run.values) and not patient.has_learned(first.value)
+
+
+def _moved(patient: Patient, run: Run) -> float:
+    """Return the length of the first step, as a share of the size of all weights together."""
+    before = math.hypot(*(norm(patient.snapshot.original(tensor)) for tensor, _ in run.step))
+    return math.hypot(*(norm(change) for _, change in run.step)) / before if before else 0.0
 
 
 def _loss_along(patient: Patient, run: Run, length: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn.functional import mse_loss
 
 from course_utils.gcn import GCN
 from gradient_cases.case import Case, broken, graph, mlp, node_case, row_case
@@ -35,12 +36,17 @@ def gradient_descent_that_overflows_within_three_steps():
 
 @broken("learning_rate_too_high", at="optimizer")
 def rate_of_one_for_a_gcn():
-    return node_case(graph(), GCN(16, 32, 3), lr=3.0)
+    return node_case(graph(), GCN(16, 32, 3), lr=1.0)
 
 
 @broken("learning_rate_too_low", at="optimizer")
 def rate_of_a_billionth():
     return row_case(mlp(8, 32, 3), lr=1e-9)
+
+
+@broken("learning_rate_too_low", at="optimizer")
+def rate_at_which_training_takes_weeks():
+    return node_case(graph(), lr=1e-5)
 
 
 @broken("learning_rate_too_low", at="optimizer")
@@ -53,3 +59,11 @@ def gradient_descent_that_stands_still():
 @broken("learning_rate_too_low", at="optimizer")
 def rate_of_zero():
     return row_case(mlp(8, 32, 3), lr=0.0)
+
+
+@broken("unscaled_features", at="y")
+def prices_as_targets():
+    x = torch.randn(80, 8)
+    y = 9e4 * (x @ torch.randn(8, 1)) + 3.5e5
+    model = mlp(8, 32, 1)
+    return Case(model, lambda m: mse_loss(m(x), y), (x, y), torch.optim.Adam(model.parameters(), lr=0.01))
