@@ -29,12 +29,12 @@ invalid_edge_index | error | 08
   numbers from 0 to N - 1: `edge_index = edge_index.t().contiguous()` for rows of pairs, `edge_index - 1` where
   counting began at 1.
 empty_mask | error | 08
-  The loss is an average over the chosen nodes: 0/0 over none, and misleading over the wrong ones. -> Choose training
-  nodes: `data.train_mask = torch.rand(data.num_nodes) < 0.7`.
+  A loss or a score is an average over the chosen nodes: 0/0 over none, and misleading over the wrong ones. -> Choose
+  training nodes: `data.train_mask = torch.rand(data.num_nodes) < 0.7`.
 target_mismatch | error | 08
-  The loss compares each prediction with something that is not its target. -> Give both the same shape and the type
-  the loss wants: `loss = mse_loss(out.squeeze(-1), y.float())` for quantities, `cross_entropy(out, y.long())` with
-  labels from 0 to C - 1 for classes.
+  A loss compares each prediction with its target, and these do not go together. -> Give both the same shape and
+  the type the loss wants: `loss = mse_loss(out.squeeze(-1), y.float())` for quantities, `cross_entropy(out,
+  y.long())` with labels from 0 to C - 1 for classes.
 negative_edge_weight | warning | 08
   Normalised convolutions divide by the square root of a node's summed weights, NaN if the sum is negative. ->
   Weights say how strong a tie is: `edge_weight = edge_weight.abs()`, or `torch.exp(-distance)`; signs can go into

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING
 
 from torch import nn
+from torch_geometric.nn import HeteroConv
 
 from course_utils.gradients._advice import found
 from course_utils.gradients._findings import FailureKind as Kind
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
 
     from course_utils.gradients._findings import Finding, Severity
     from course_utils.gradients._look import Look, Patient
+    from course_utils.gradients._tape import Tape
+
+
+# What is in them, and what is called, is up to the user.
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, HeteroConv)
 
 
 def unregistered(patient: Patient, first: Look, last: Look, inputs: Iterable[Tensor]) -> Iterator[Finding]:
@@ -26,6 +33,8 @@ def unregistered(patient: Patient, first: Look, last: Look, inputs: Iterable[Ten
     unknown = [leaf for leaf in (first.tape.leaves if first.tape else ()) if id(leaf) not in known]
     if not unknown or first.tape is None:
         return
+    if last is first:  # Nothing was trained.
+        last = patient.look(measures=False, backward=False)
     # A layer made at the first call, and kept and registered since, is none.
     lasting = {id(leaf) for leaf in last.tape.leaves} if last.tape else set()
     made = {id(parameter) for parameter in patient.model.parameters()} & lasting
@@ -49,6 +58,13 @@ def unregistered(patient: Patient, first: Look, last: Look, inputs: Iterable[Ten
         yield found(Kind.UNREGISTERED_PARAMETER, where, what, shapes=shapes)
 
 
+def misses_all(patient: Patient, tape: Tape) -> bool:
+    """Whether a loss reaches tensors that ask for a gradient themselves, and no parameter of anything."""
+    known = patient.hidden.keys() | {id(tensor) for tensor in patient.trained}
+    asks = any(parameter.requires_grad for parameter in patient.registered.values())
+    return asks and not any(isinstance(leaf, nn.Parameter) or id(leaf) in known for leaf in tape.leaves)
+
+
 def unconnected(patient: Patient, first: Look, expected: Collection[str]) -> Iterator[Finding]:
     """Find parameters that no loss so far gave a gradient."""
     trainable = {name: p for name, p in patient.registered.items() if p.requires_grad}
@@ -68,7 +84,35 @@ def unconnected(patient: Patient, first: Look, expected: Collection[str]) -> Ite
         below = [p for name, p in trainable.items() if is_expected(name, [where])]
         if patient.optimizer is not None and held.isdisjoint(map(id, below)):
             severity = "info"  # Nobody means to train it: the optimizer does not hold it either.
+        layer = _library_layer(patient, module)
+        rest = {id(p) for name, p in trainable.items() if is_expected(name, [layer])}
+        if layer and not rest.isdisjoint(given) and not _misses_edge_attr(first, layer):
+            severity = "info"  # A library's layer that learns does not use this part of itself.
         yield found(Kind.UNCONNECTED_PARAMETER, where, what, severity, called=ran)
+
+
+def _library_layer(patient: Patient, name: str) -> str:
+    """Name the outermost module of a library that a module is part of, with none of the user's own between."""
+    while name and _is_of_library(patient.modules.get(name)):
+        outer = name.rpartition(".")[0]
+        if not _is_of_library(patient.modules.get(outer)):
+            return name
+        name = outer
+    return ""
+
+
+def _is_of_library(module: nn.Module | None) -> bool:
+    source = type(module).__module__
+    return source.startswith(("torch.nn.", "torch_geometric.nn.")) and not isinstance(module, CONTAINERS)
+
+
+def _misses_edge_attr(look: Look, layer: str) -> bool:
+    """Whether a layer that could take `edge_attr` was given nothing but the features of the nodes."""
+    calls = [call for call in look.trace.calls if is_expected(call.name, [layer])]
+    return any(
+        len(call.inputs) < 2 and "edge_attr" in inspect.signature(call.module.forward).parameters  # noqa: PLR2004
+        for call in calls
+    )
 
 
 def not_in_optimizer(patient: Patient, expected: Collection[str]) -> Iterator[Finding]:

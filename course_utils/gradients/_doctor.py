@@ -17,9 +17,10 @@ from course_utils.gradients import _signal_rules as signal_rules
 from course_utils.gradients._advice import ADVICE
 from course_utils.gradients._findings import Diagnosis, Finding
 from course_utils.gradients._findings import FailureKind as Kind
-from course_utils.gradients._graph_checks import ROLES, look_at_tensors, named_tensors
+from course_utils.gradients._graph_checks import ROLES, goes_by_direction, look_at_tensors, named_tensors
 from course_utils.gradients._look import Look, Patient
 from course_utils.gradients._pace import Run, learning_rate, train
+from course_utils.gradients._tape import saved
 from course_utils.gradients._trace import find_tensors
 
 if TYPE_CHECKING:
@@ -116,16 +117,25 @@ def diagnose(
 
 def _examine(patient: Patient, *, data: Any, steps: int, expected: Collection[str]) -> Iterator[Finding]:
     first = patient.look()
+    if first.error is not None and (bare := patient.look(measures=False)).error is None:
+        first = (
+            bare  # The hooks do not fit what the model does, as under `torch.func.vmap`: less can be seen.
+        )
     tensors = named_tensors(data) if data is not None else _given(first)
     # A gap that gets no farther than the input, as behind a mask, is no fault.
     stays = first.is_finite and all(out.finite for call in first.trace.calls for out in call.outputs)
-    yield from look_at_tensors(tensors, scale=False, gaps="info" if stays else None)
+    yield from look_at_tensors(
+        tensors,
+        scale=False,
+        gaps="info" if stays else None,
+        one_way="info" if goes_by_direction(patient.modules.values()) else None,
+    )
     yield from loss_rules.targets(first)
     yield from (crashes := list(loss_rules.crash(first)))
     if crashes:
         return
     yield from loss_rules.non_finite(first)
-    if first.tape is None:
+    if first.tape is None or connections.misses_all(patient, first.tape):
         yield from loss_rules.detached(first, patient)
         yield from connections.frozen(patient)
         return
@@ -144,7 +154,7 @@ def _examine(patient: Patient, *, data: Any, steps: int, expected: Collection[st
             *(list(signal_rules.units_alike(first)) or signal_rules.nodes_alike(first, tensors)),
             *signal_rules.vanishing(first),
             *(
-                list(gradient_rules.exploding(patient, first))
+                list(gradient_rules.exploding(patient, first, run))
                 or gradient_rules.vanishing_gradient(first, run)
             ),
         ]
@@ -175,8 +185,12 @@ def _examine(patient: Patient, *, data: Any, steps: int, expected: Collection[st
 
 
 def _given(look: Look) -> dict[str, Tensor]:
-    """Name what the model was called with as a graph's parts are named."""
-    tensors = named_tensors(look.trace.arguments)
+    """Name what the model and the loss were called with as a graph's parts are named."""
+    targets = (saved(node, "target") for node in (look.tape.nodes if look.tape else ()))
+    tensors = named_tensors(look.trace.arguments | {"y": next((y for y in targets if y is not None), None)})
+    for name, value in list(tensors.items()):  # A layer of one's own may call its edges e, ei or adj.
+        if name.startswith(("e", "adj")) and value.dtype == torch.int64 and value.shape[:1] == (2,):
+            tensors.setdefault("edge_index", value)
     edges = tensors.get("edge_index", torch.empty(2, 0))
     # Edges that the model took name none but the nodes of their own kind.
     is_list = look.error is None and edges.layout == torch.strided and edges.numel() > 0

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 SPREAD = 100.0
 # Features all this large make the first layer's outputs as large: initialisations expect sizes about 1.
 LARGE = 100.0
+# Random columns have means of a few hundredths of their deviation; those that were standardised only rounding.
+CENTRED = 1e-4
 # Fewer rows may agree by chance.
 FEW_ROWS = 5
 
@@ -48,9 +50,11 @@ def constant_columns(x: Tensor) -> Iterator[Finding]:
     if not columns:
         return
     values = set(x[0, columns].tolist())
-    # An empty column is expected among sparse ones, and a column of ones is a deliberate bias.
-    sparse = bool(constant.all()) or float((sample[:, ~constant] != 0).float().mean()) < 0.5  # noqa: PLR2004
-    harmless = values <= ({0.0, 1.0} if sparse else {1.0}) or bool(constant.all())
+    # A column of ones is a deliberate bias. An empty one is expected among sparse ones, and is what standardising
+    # leaves of a constant one.
+    others = x[:, ~constant]
+    sparse = float((sample[:, ~constant] != 0).float().mean()) < 0.5  # noqa: PLR2004
+    harmless = bool(constant.all()) or values <= ({0.0, 1.0} if sparse or _are_centred(others) else {1.0})
     what = (
         f"{len(columns)} of {x.size(1)} columns of `x` have the same value in all rows (column {columns[0]})."
     )
@@ -58,6 +62,11 @@ def constant_columns(x: Tensor) -> Iterator[Finding]:
     yield found(
         Kind.CONSTANT_FEATURE, "x", what, severity, columns=columns[:10], value=float(x[0, columns[0]])
     )
+
+
+def _are_centred(columns: Tensor) -> bool:
+    spread = columns.square().mean(dim=0).sqrt()
+    return bool((columns.mean(dim=0).abs() < CENTRED * spread).all())
 
 
 def unscaled(name: str, x: Tensor) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from course_utils.gradients._connections import group_names, is_expected
 from course_utils.gradients._findings import FailureKind as Kind
 from course_utils.gradients._numbers import norm
 from course_utils.gradients._tape import is_blocker, is_parameter, operation, upstream
+from course_utils.gradients._trace import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -56,7 +57,7 @@ def zero_gradients(first: Look, later: Look, expected: Collection[str]) -> Itera
     What is zero at first only, such as what stands before a gate that begins at zero, mends itself.
     """
     top = max((gradient.strength for gradient in later.gradients.values()), default=0.0)
-    causes: dict[tuple[Kind, str, bool], list[str]] = {}
+    causes: dict[tuple[Kind, str, str, bool], list[str]] = {}
     for name, gradient in first.gradients.items():
         if (
             gradient.value is not None
@@ -66,13 +67,16 @@ def zero_gradients(first: Look, later: Look, expected: Collection[str]) -> Itera
             and not is_expected(name, expected)
             and not _is_idle_bias(name, first)
         ):
-            kind, how, at_rest = _cause(first, gradient)
+            kind, how, place, at_rest = _cause(first, gradient)
             at_rest = at_rest or _is_alternative(first, name)
-            causes.setdefault((kind, how, at_rest), []).append(name)
+            causes.setdefault((kind, how, place, at_rest), []).append(name)
     something_learns = any(gradient.norm for gradient in first.gradients.values())
-    for (kind, how, at_rest), names in causes.items():
+    for (kind, how, place, at_rest), names in causes.items():
         severity: Severity | None = "info" if at_rest and something_learns else None
-        places = group_names(names, first.gradients)[:1] if kind is Kind.ZERO_GRADIENT else names
+        if len(names) > 1 and any(is_expected(name, [place]) for name in names):
+            places = [place]  # What holds up a whole layer holds up those before it too.
+        else:
+            places = group_names(names, first.gradients)[:1] if kind is Kind.ZERO_GRADIENT else names
         for where in places:
             gradient_of = first.gradients.get(where)
             numbers: dict[str, Any] = {} if gradient_of is None else {"size": gradient_of.weight_norm}
@@ -81,11 +85,12 @@ def zero_gradients(first: Look, later: Look, expected: Collection[str]) -> Itera
             )
 
 
-def _cause(look: Look, gradient: Gradient) -> tuple[Kind, str, bool]:
+def _cause(look: Look, gradient: Gradient) -> tuple[Kind, str, str, bool]:
     """Follow the gradient from the loss towards a parameter, to the operation that lets nothing through.
 
-    Returns the kind, a description, and whether the parameter is only at rest: no row of these data goes through it,
-    or what it is multiplied by is zero, or terms cancel as they do in attention over one neighbour.
+    Returns the kind, a description, the module of an operation that blocks it, and whether the parameter is only at
+    rest: no row of these data goes through it, or what it is multiplied by is zero, or terms cancel as they do in
+    attention over one neighbour.
     """
     key, tape = id(gradient.parameter), look.tape
     assert tape is not None
@@ -96,7 +101,7 @@ def _cause(look: Look, gradient: Gradient) -> tuple[Kind, str, bool]:
         if getattr(before, "variable", None) is gradient.parameter
     ]
     if gradient.norm == 0 and len(arrived) == 1 and arrived[0]:  # with several uses they may cancel
-        return Kind.ZERO_GRADIENT, ": it arrives, and a hook on the parameter makes it zero", False
+        return Kind.ZERO_GRADIENT, ": it arrives, and a hook on the parameter makes it zero", "", False
     for passage in look.passages:
         if not passage.came or not math.isfinite(passage.came):
             continue
@@ -109,19 +114,16 @@ def _cause(look: Look, gradient: Gradient) -> tuple[Kind, str, bool]:
             continue
         name = operation(passage.node).lower()
         if "softmax" in name:
-            return Kind.ZERO_GRADIENT, f": `{name}` lets none through, as over a single entry", False
+            return Kind.ZERO_GRADIENT, f": `{name}` lets none through, as over a single entry", "", False
         if is_blocker(passage.node) or (name == "relu" and gradient.parameter.numel() == 1):
-            return (
-                Kind.BLOCKED_GRADIENT,
-                f": `{name}` in `{tape.place(passage.node)}` lets none through",
-                False,
-            )
+            place = tape.place(passage.node)
+            return Kind.BLOCKED_GRADIENT, f": `{name}` in `{place}` lets none through", place, False
         if all(went == 0 for _, went in ways):
             if name.startswith(CHOOSING):
-                return Kind.ZERO_GRADIENT, ": none of these data goes through it", True
+                return Kind.ZERO_GRADIENT, ": none of these data goes through it", "", True
             direct = any(is_parameter(before) for before, _ in ways)
-            return Kind.ZERO_GRADIENT, f": `{name}` multiplies it by zero", direct
-    return Kind.ZERO_GRADIENT, ": its terms cancel", True
+            return Kind.ZERO_GRADIENT, f": `{name}` multiplies it by zero", "", direct
+    return Kind.ZERO_GRADIENT, ": its terms cancel", "", True
 
 
 def _is_alternative(look: Look, name: str) -> bool:
@@ -157,12 +159,16 @@ def _is_idle_bias(name: str, look: Look) -> bool:
     )
 
 
-def exploding(patient: Patient, look: Look) -> Iterator[Finding]:
-    """Compare the strongest gradient, and the largest signal, with the loss of knowing nothing."""
+def exploding(patient: Patient, look: Look, run: Run) -> Iterator[Finding]:
+    """Compare the strongest gradient, and the largest signal, with the loss of knowing nothing.
+
+    A gradient that is strong at the first look only, and does no harm, is left to the optimizer.
+    """
     strengths = {name: gradient.strength for name, gradient in look.gradients.items()}
     top = max(strengths.values(), default=0.0)
     calls = [call for call in look.trace.calls if call.owns and call.inputs and call.outputs]
-    largest = max((call.outputs[0].rms for call in calls), default=0.0)
+    ends = [call for call in look.trace.calls if call.name == ROOT and call.outputs]
+    largest = max((call.outputs[0].rms for call in calls + ends), default=0.0)
     grown = largest > EXPLODED * max(calls[0].inputs[0].rms if calls else 0.0, 1.0)
     if not grown and top <= EXPLODED * abs(look.value):
         return
@@ -171,6 +177,9 @@ def exploding(patient: Patient, look: Look) -> Iterator[Finding]:
     # A loss whose terms cancel may be next to nothing; what it is made of is not.
     sizes = [abs(look.value), scale, *(min(out.rms, 1.0) for call in calls[-1:] for out in call.outputs)]
     if not (grown and look.value > WORSE * scale > 0) and top <= EXPLODED * max(sizes):
+        return
+    later = max((gradient.strength for gradient in run.later.gradients.values()), default=0.0)
+    if later <= EXPLODED * scale and run.values[-1] < min(look.value, WORSE * scale):
         return
     strongest = max(strengths, key=strengths.__getitem__)
     # The layer that enlarges the signal most, if one stands out.

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch_geometric.nn import MessagePassing
 
 from course_utils.gradients._advice import found
 from course_utils.gradients._feature_checks import SPREAD, check_numbers, constant_columns, unscaled
 from course_utils.gradients._findings import FailureKind as Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from course_utils.gradients._findings import Finding, Severity
 
@@ -21,7 +23,7 @@ MASKS = ("train_mask", "val_mask", "test_mask")
 ROLES = ("x", "edge_index", "edge_weight", "edge_attr", "pos", "y", "batch", *MASKS)
 # With so many edges, a random orientation of links puts the smaller number first everywhere once in a thousand.
 MANY_EDGES = 10
-MOST = 0.5
+MOST, NEARLY_ALL = 0.5, 0.9  # in a tree of three branches each, two thirds of the nodes are leaves
 
 
 def check_graph(data: Any) -> list[Finding]:
@@ -53,11 +55,16 @@ def check_graph(data: Any) -> list[Finding]:
 
 
 def look_at_tensors(
-    tensors: dict[str, Tensor], *, scale: bool = True, gaps: Severity | None = None
+    tensors: dict[str, Tensor],
+    *,
+    scale: bool = True,
+    gaps: Severity | None = None,
+    one_way: Severity | None = None,
 ) -> Iterator[Finding]:
     """Yield what is wrong with tensors known by name.
 
-    `scale` asks for the sizes of the features too, and `gaps` says how grave it is what may make numbers NaN.
+    `scale` asks for the sizes of the features too. `gaps` says how grave it is what may make numbers NaN, and
+    `one_way` that all links lead from lower to higher numbers, or back.
     """
     for name in ("x", "edge_weight", "edge_attr", "pos", "y"):
         if name in tensors:
@@ -69,10 +76,24 @@ def look_at_tensors(
         yield from constant_columns(x)
     num_nodes = count_nodes(tensors)
     if "edge_index" in tensors:
-        yield from _check_edges(tensors["edge_index"], num_nodes, tensors)
+        yield from _check_edges(tensors["edge_index"], num_nodes, tensors, one_way)
         yield from _check_weights(tensors, gaps)
     yield from _check_masks(tensors, num_nodes)
     yield from _check_labels(tensors, num_nodes)
+
+
+def goes_by_direction(modules: Iterable[nn.Module]) -> bool:
+    """Whether there are layers for graphs, and all of them are as good for links in one direction.
+
+    GCN and its kin divide by the root of both ends' degrees, which takes for granted that each link goes both ways.
+    """
+    layers = [module for module in modules if isinstance(module, MessagePassing)]
+    symmetric = {"gcn_norm", "get_laplacian"}
+    return bool(layers) and not any(
+        symmetric.intersection(vars(sys.modules[kind.__module__]))
+        for module in layers
+        for kind in type(module).__mro__
+    )
 
 
 def named_tensors(data: Any) -> dict[str, Tensor]:
@@ -100,7 +121,9 @@ def count_nodes(tensors: dict[str, Tensor]) -> int | None:
     return next((each.size(0) for each in known if each.dim()), None)
 
 
-def _check_edges(edge_index: Tensor, num_nodes: int | None, tensors: dict[str, Tensor]) -> Iterator[Finding]:
+def _check_edges(
+    edge_index: Tensor, num_nodes: int | None, tensors: dict[str, Tensor], one_way: Severity | None
+) -> Iterator[Finding]:
     where, invalid, shape = "edge_index", Kind.INVALID_EDGE_INDEX, tuple(edge_index.shape)
     if edge_index.layout != torch.strided:  # a sparse adjacency is another way to say it
         return
@@ -129,10 +152,12 @@ def _check_edges(edge_index: Tensor, num_nodes: int | None, tensors: dict[str, T
         what = f"`edge_index` names node {high}, but there are {num_nodes} nodes, numbered from 0."
         yield found(invalid, where, what, highest=high, num_nodes=num_nodes)
     elif low >= 0:
-        yield from _check_links(edge_index, num_nodes or high + 1, tensors)
+        yield from _check_links(edge_index, num_nodes or high + 1, tensors, one_way)
 
 
-def _check_links(edge_index: Tensor, num_nodes: int, tensors: dict[str, Tensor]) -> Iterator[Finding]:
+def _check_links(
+    edge_index: Tensor, num_nodes: int, tensors: dict[str, Tensor], one_way: Severity | None
+) -> Iterator[Finding]:
     """Look at a valid list of edges for one that says something else than was meant."""
     source, target = edge_index
     where, kind = "edge_index", Kind.SUSPICIOUS_EDGE_INDEX
@@ -167,10 +192,12 @@ def _check_links(edge_index: Tensor, num_nodes: int, tensors: dict[str, Tensor])
     if not torch.equal(key, back):
         share = float((~torch.isin(key, back)).sum() / (~loops).sum())
         silent = 0.0 if learners is None else float((~hears & speaks)[learners].float().mean())
-        yield from _check_direction(edge_index[:, ~loops], share, silent)
+        yield from _check_direction(edge_index[:, ~loops], share, silent, one_way)
 
 
-def _check_direction(edge_index: Tensor, one_way: float, silent: float) -> Iterator[Finding]:
+def _check_direction(
+    edge_index: Tensor, share: float, silent: float, severity: Severity | None
+) -> Iterator[Finding]:
     """Look at edges of which a share has no edge back, and the share of training nodes that hear nothing."""
     source, target = edge_index
     where, kind = "edge_index", Kind.SUSPICIOUS_EDGE_INDEX
@@ -178,20 +205,20 @@ def _check_direction(edge_index: Tensor, one_way: float, silent: float) -> Itera
     ordered = bool((source < target).all() or (source > target).all()) and bool(
         torch.isin(source, target).any()
     )
-    if silent > MOST:
+    if silent > NEARLY_ALL:
         what = f"{silent:.0%} of the training nodes send messages and receive none: the edges look reversed."
         mend = "Turn them round: `edge_index = edge_index.flip(0)`. Messages go from row 0 to row 1."
         yield found(
-            kind, where, what, remedy=mend, one_way_share=one_way, training_nodes_that_hear_nothing=silent
+            kind, where, what, remedy=mend, one_way_share=share, training_nodes_that_hear_nothing=silent
         )
-    elif one_way == 1 and ordered and len(source) >= MANY_EDGES:
+    elif share == 1 and ordered and len(source) >= MANY_EDGES:
         what = (
             "Each link is there in one direction only, always between the same ends: half of it seems lost."
         )
-        yield found(kind, where, what, one_way_share=one_way)
-    elif one_way:
-        what = f"{one_way:.0%} of the edges have no edge back. Messages go from row 0 to row 1."
-        yield found(kind, where, what, "info", one_way_share=one_way)
+        yield found(kind, where, what, severity, one_way_share=share)
+    elif share:
+        what = f"{share:.0%} of the edges have no edge back. Messages go from row 0 to row 1."
+        yield found(kind, where, what, "info", one_way_share=share)
 
 
 def _check_weights(tensors: dict[str, Tensor], severity: Severity | None) -> Iterator[Finding]:

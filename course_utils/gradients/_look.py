@@ -93,6 +93,8 @@ class Patient:
         self.reached: dict[int, Tensor] = {}  # the leaves of all looks so far
         self.given: set[int] = set()  # parameters that were given a gradient
         self.weight_norms: dict[str, float] = {}  # as last measured
+        # A scheduler leaves a mark on the optimizer at the first step.
+        self.has_begun = bool(getattr(optimizer, "state", ())) or hasattr(optimizer, "_opt_called")
         self.trained = [
             tensor for group in (optimizer.param_groups if optimizer else ()) for tensor in group["params"]
         ]
@@ -167,10 +169,12 @@ class Patient:
         self.snapshot.restore_values()
         set_rng_state(self.rng)
         try:
-            with torch.no_grad(), warnings.catch_warnings():
+            # With gradients: the loss may contain derivatives, such as forces.
+            with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 for tensor, value in values:
                     tensor.data.copy_(value)
+                    tensor.grad = None
                 return float(self.loss_fn(self.model))
         except Exception:  # noqa: BLE001 (with other weights the student's code may well fail)
             return math.nan

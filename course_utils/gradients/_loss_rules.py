@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from course_utils.gradients._advice import CLINIC, found
 from course_utils.gradients._findings import FailureKind as Kind
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from course_utils.gradients._look import Look, Patient
     from course_utils.gradients._tape import Tape
 
-# Words of the errors that PyTorch raises if targets do not fit.
-TARGET_WORDS = ("target", "scalar type long", "labels")
 # Operations between differences and the loss that they make up.
 SUMS = ("Mean", "Sum", "Pow", "Abs", "Sqrt", "Mul", "Div", "Add", "Neg", "Log", "Maximum", "Where", "Clamp")
 ROUNDING = 1e-3  # by which the logarithm of a probability may lie above 0
@@ -47,8 +47,8 @@ def crash(look: Look) -> Iterator[Finding]:
         if look.error_in == "backward":
             mend = "Call `loss_fn(model).backward()` by itself; `torch.autograd.detect_anomaly()` names the place."
             yield found(Kind.CRASH, "loss", f"`loss.backward()` raised {text}.", remedy=mend, error=text)
-        elif look.error_in == "loss" and any(word in text.lower() for word in TARGET_WORDS):
-            what = f"The loss raised {text}: its targets do not fit the model's output."
+        elif name := _loss_function(look.error):
+            what = f"`{name}` raised {text}: its targets do not fit the model's output."
             yield found(Kind.TARGET_MISMATCH, "y", what, error=text)
         else:
             what = f"`loss_fn` raised {text}, in `{look.error_in}`."
@@ -61,13 +61,22 @@ def crash(look: Look) -> Iterator[Finding]:
         yield found(Kind.CRASH, "loss", what, remedy="Return its mean: `return loss.mean()`.")
 
 
+def _loss_function(error: Exception) -> str:
+    """Name the loss function of PyTorch that raised an error; empty if it was none."""
+    frames = (frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__))
+    names = [code.co_name for code in frames if code.co_filename == functional.__file__]
+    return next(
+        (name for name in names if name.endswith(("_loss", "cross_entropy", "kl_div", "with_logits"))), ""
+    )
+
+
 def detached(look: Look, patient: Patient) -> Iterator[Finding]:
     """Say why a loss has no graph behind it, or none that leads to the model."""
     loss, mend = look.loss, None
     if not isinstance(loss, Tensor):
         what = f"`loss_fn` returned a plain {type(loss).__name__}."
     elif loss.requires_grad:
-        what = "The loss is a new tensor that asks for a gradient itself, and knows nothing of the model."
+        what = "The loss depends on new tensors that ask for a gradient themselves, and knows nothing of the model."
     elif not any(parameter.requires_grad for parameter in patient.registered.values()):
         what = "All parameters are frozen, so the loss depends on none that may change."
         mend = "Thaw what should learn: `model.requires_grad_(True)`."

@@ -32,6 +32,8 @@ PACE, FARTHER, GAIN = 1e-4, 1e2, 1e-3
 OVERWRITTEN = 3.0
 # Targets so many times larger than what the model puts out are far away for steps of a size that does not know them.
 FAR = 1e3
+# Schedules begin at nothing or at some thousandths of the rate meant; what is this far below it is their end.
+SPENT = 1e-4
 SIZES = (1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0)
 SHORTER = (0.1, 1e-2, 1e-3, 1e-4, 1e-6)
 
@@ -107,9 +109,7 @@ def learning_rate(patient: Patient, run: Run) -> Iterator[Finding]:
         numbers["lr"] = max(rates)
     if what := _too_high(patient, run):
         yield found(Kind.LEARNING_RATE_TOO_HIGH, "optimizer", what, **numbers)
-    elif not run.looks[-1].is_finite or any(
-        group.get("lr", 0.0) < group.get("initial_lr", 0.0) for group in groups
-    ):
+    elif not run.looks[-1].is_finite or any(_warms_up(patient, group) for group in groups):
         return  # The rate is not low, or a schedule is at work and will raise it.
     elif still := {id(each) for group in groups if group.get("lr") == 0 for each in group["params"]}:
         gradients = run.looks[0].gradients
@@ -125,14 +125,24 @@ def learning_rate(patient: Patient, run: Run) -> Iterator[Finding]:
         yield found(Kind.UNSCALED_FEATURES, "y", what, remedy=mend, **numbers)
 
 
+def _warms_up(patient: Patient, group: dict[str, Any]) -> bool:
+    """Whether a schedule has begun low and is on its way up, as far as can be told."""
+    rate, meant = group.get("lr", 0.0), group.get("initial_lr", 0.0)
+    return SPENT * meant < rate < meant or (rate == 0 < meant and not patient.has_begun)
+
+
 def _too_high(patient: Patient, run: Run) -> str:
     """Say how the loss climbs; empty if it does not, or if shorter steps are no better."""
     first, last = run.looks[0], run.looks[-1]
     if _num_dead(last) > _num_dead(first):
         return f"After {len(run.looks) - 1} steps a layer of ReLUs is dead that was alive before."
+    overwritten = _moved(patient, run) > OVERWRITTEN
+    risen = max(each for each in run.values if math.isfinite(each)) > CLIMBED * abs(first.value)
+    if not (last.is_finite or risen or overwritten):
+        return ""  # No step was too long: an operation failed.
     # A jump that has passed by the last step is the ordinary start of a training, unless nothing is left of the
     # weights that it started from.
-    reached = max(run.values[1:]) if _moved(patient, run) > OVERWRITTEN else last.value
+    reached = max(run.values[1:]) if overwritten else last.value
     # A loss whose terms cancel is measured by what it would change if the weights changed by their size.
     strength = max((gradient.strength for gradient in first.gradients.values()), default=0.0)
     if reached <= CLIMBED * max(abs(first.value), strength) or reached <= CLIMBED * patient.ignorant_loss:

@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
+from torch_geometric.nn import MessagePassing
 
 from course_utils.gradients._advice import found
 from course_utils.gradients._feature_checks import unscaled
@@ -107,8 +108,13 @@ def outputs_alike(look: Look, tensors: dict[str, Tensor]) -> Iterator[Finding]:
         return
     alike = itertools.takewhile(lambda call: all(out.rows_equal for out in call.outputs), reversed(calls))
     *_, first = alike
-    what = f"From `{first.name}` on all rows are the same, so the model puts out the same for each."
-    yield found(Kind.COLLAPSED_REPRESENTATION, first.name, what, rows=ends[0].shape[0])
+    where = first.name
+    if look.tape and first.nodes_in and all(each.rows_equal for each in first.inputs if each.shape):
+        where = look.tape.place(
+            first.nodes_in[0]
+        )  # what came in was the same, as the last step of a recurrence
+    what = f"From `{where}` on all rows are the same, so the model puts out the same for each."
+    yield found(Kind.COLLAPSED_REPRESENTATION, where, what, rows=ends[0].shape[0])
 
 
 def nodes_alike(look: Look, tensors: dict[str, Tensor]) -> Iterator[Finding]:
@@ -123,8 +129,16 @@ def nodes_alike(look: Look, tensors: dict[str, Tensor]) -> Iterator[Finding]:
         if len(call.outputs[0].shape) == 2  # noqa: PLR2004 (a matrix)
         if call.outputs[0].shape[0] == num_rows and call.outputs[0].shape[1] >= FEW_COLUMNS
     ]
-    alike = ((call, out) for call, out in chain if out.distance < ALIKE and out.beyond_one < BEYOND)
-    call, out = next(((call, out) for call, out in alike if call.inputs and call.inputs[0].rms), (None, None))
+    alike = [(call, out) for call, out in chain if out.distance < ALIKE and out.beyond_one < BEYOND]
+    # A layer on a graph gives nodes that are the same other values again, by their degrees alone.
+    mixed = (
+        (call, call.inputs[0])
+        for call in look.trace.calls
+        if isinstance(call.module, MessagePassing) and call.inputs and call.inputs[0].shape[:1] == (num_rows,)
+        if call.inputs[0].distance < ALIKE and call.inputs[0].rows_equal
+    )
+    alike = [(call, out) for call, out in alike if call.inputs and call.inputs[0].rms]
+    call, out = next(iter([*alike, *mixed]), (None, None))
     if call is None or out is None or any(_is_faint(each) for each in look.trace.calls):
         return
     start = Signal(tensors["x"]).distance if "x" in tensors else math.nan

@@ -114,11 +114,14 @@ class Trace:
         self.model, self.modules = model, modules
         self.calls: list[Call] = []
         self.open: list[str] = []  # entered and not left: after an exception, where it was raised
-        self.arguments: dict[str, Any] = {}  # of the first call of the model itself
+        self.arguments: dict[
+            str, Any
+        ] = {}  # of the first call of the model itself, and of its first graph layer
         self.inputs: dict[int, Tensor] = {}  # leaves given to a module that are no parameters
         # What one module puts out, others take in. The tensor is kept so that no other gets its identity.
         self._known: dict[tuple[int, int], tuple[Tensor, Signal]] = {}
         self._handles: list[RemovableHandle] = []
+        self._has_edges = False
 
     def __enter__(self) -> Self:
         for name, module in self.modules.items():
@@ -142,12 +145,25 @@ class Trace:
             self._known[key] = tensor, Signal(tensor)
         return self._known[key][1]
 
+    def _take_names(self, given: dict[str, Any]) -> None:
+        """Call data as the first graph layer does, which takes for `edge_index` what the model may call `e`."""
+        edges, x = given.get("edge_index"), given.get("x")
+        if not (isinstance(edges, Tensor) and isinstance(x, Tensor)):
+            return
+        self._has_edges = True
+        if self.arguments.get("edge_index", edges) is edges:
+            data = {role: given.get(role) for role in ("x", "edge_index", "edge_weight", "edge_attr")}
+            leaves = {role: each for role, each in data.items() if isinstance(each, Tensor) and each.is_leaf}
+            self.arguments = leaves | self.arguments
+
     def _hooks(self, name: str) -> tuple[Any, Any]:
         entered: list[tuple[list[Tensor], list[Signal], list[Node], int]] = []
 
         def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if module is self.model and not self.arguments:
                 self.arguments = _bind(module, args, kwargs)
+            elif not self._has_edges:
+                self._take_names(_bind(module, args, kwargs))
             numbers = [each for each in find_tensors((args, kwargs)) if each.is_floating_point()]
             data = [each for each in numbers if each.is_leaf and not isinstance(each, nn.Parameter)]
             self.inputs.update((id(each), each) for each in data)
