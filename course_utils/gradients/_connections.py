@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -86,8 +85,8 @@ def unconnected(patient: Patient, first: Look, expected: Collection[str]) -> Ite
             severity = "info"  # Nobody means to train it: the optimizer does not hold it either.
         layer = _library_layer(patient, module)
         rest = {id(p) for name, p in trainable.items() if is_expected(name, [layer])}
-        if layer and not rest.isdisjoint(given) and not _misses_edge_attr(first, layer):
-            severity = "info"  # A library's layer that learns does not use this part of itself.
+        if layer and not rest.isdisjoint(given) and "edge" not in where.removeprefix(layer):
+            severity = "info"  # A library's layer that learns makes no use of it, and it does not wait for edge_attr.
         yield found(Kind.UNCONNECTED_PARAMETER, where, what, severity, called=ran)
 
 
@@ -104,15 +103,6 @@ def _library_layer(patient: Patient, name: str) -> str:
 def _is_of_library(module: nn.Module | None) -> bool:
     source = type(module).__module__
     return source.startswith(("torch.nn.", "torch_geometric.nn.")) and not isinstance(module, CONTAINERS)
-
-
-def _misses_edge_attr(look: Look, layer: str) -> bool:
-    """Whether a layer that could take `edge_attr` was given nothing but the features of the nodes."""
-    calls = [call for call in look.trace.calls if is_expected(call.name, [layer])]
-    return any(
-        len(call.inputs) < 2 and "edge_attr" in inspect.signature(call.module.forward).parameters  # noqa: PLR2004
-        for call in calls
-    )
 
 
 def not_in_optimizer(patient: Patient, expected: Collection[str]) -> Iterator[Finding]:

@@ -121,14 +121,12 @@ def _examine(patient: Patient, *, data: Any, steps: int, expected: Collection[st
         first = (
             bare  # The hooks do not fit what the model does, as under `torch.func.vmap`: less can be seen.
         )
-    tensors = named_tensors(data) if data is not None else _given(first)
+    tensors = _inputs(first, data)
     # A gap that gets no farther than the input, as behind a mask, is no fault.
     stays = first.is_finite and all(out.finite for call in first.trace.calls for out in call.outputs)
+    directed = goes_by_direction(patient.modules.values())
     yield from look_at_tensors(
-        tensors,
-        scale=False,
-        gaps="info" if stays else None,
-        one_way="info" if goes_by_direction(patient.modules.values()) else None,
+        tensors, scale=False, gaps="info" if stays else None, one_way="info" if directed else None
     )
     yield from loss_rules.targets(first)
     yield from (crashes := list(loss_rules.crash(first)))
@@ -142,46 +140,64 @@ def _examine(patient: Patient, *, data: Any, steps: int, expected: Collection[st
     yield from gradient_rules.non_finite_gradient(first)
     run = train(patient, first, steps=steps) if first.is_finite else Run([first])
     yield from run.findings
-    last = run.looks[-1]
-    alike = list(signal_rules.outputs_alike(first, tensors)) if last.is_finite and first.is_finite else []
-    if alike:  # unless a gate that begins at zero has opened since
-        alike = list(signal_rules.outputs_alike(patient.look(backward=False), tensors))
     if first.is_finite:
-        yield from signal_rules.scale(first, tensors)
-        sizes = [
-            *signal_rules.dead(first),
-            *signal_rules.saturated(first),
-            *(list(signal_rules.units_alike(first)) or signal_rules.nodes_alike(first, tensors)),
-            *signal_rules.vanishing(first),
-            *(
-                list(gradient_rules.exploding(patient, first, run))
-                or gradient_rules.vanishing_gradient(first, run)
-            ),
-        ]
-        # Whatever its units look like, a model far better than guessing does its work.
-        if (sizes or alike) and patient.has_learned(first.value):
-            sizes = alike = []
-        yield from sizes
-        pace = [] if run.findings else list(learning_rate(patient, run))
-        yield from pace
-        if not (pace or run.findings or last.is_finite):
-            yield from loss_rules.non_finite(last)
-            yield from gradient_rules.non_finite_gradient(last)
-        zero = list(gradient_rules.zero_gradients(first, run.later, expected))
-        # At a loss of zero nothing is left to learn, unless it is zero whatever the model does.
-        if zero and abs(first.value) < IDEAL * patient.ignorant_loss:
-            zero = []
-        yield from zero
-        # What goes wrong in a layer makes rows alike behind it.
-        if all(finding.severity == "info" for finding in [*sizes, *pace, *run.findings, *zero]):
-            yield from alike
+        yield from _examine_training(patient, run, tensors, expected)
     inputs = [*find_tensors([data, tensors, first.trace.arguments]), *first.trace.inputs.values()]
     inputs = [each for each in inputs if not isinstance(each, nn.Parameter)]
-    yield from connections.unregistered(patient, first, last, inputs)
+    yield from connections.unregistered(patient, first, run.looks[-1], inputs)
     patient.try_other_chances()
     yield from connections.unconnected(patient, first, expected)
     yield from connections.not_in_optimizer(patient, expected)
     yield from connections.frozen(patient)
+
+
+def _examine_training(
+    patient: Patient, run: Run, tensors: dict[str, Tensor], expected: Collection[str]
+) -> Iterator[Finding]:
+    """Judge the signals, the gradients and the steps of a model whose first loss and gradients are finite."""
+    first, last = run.looks[0], run.looks[-1]
+    alike = list(signal_rules.outputs_alike(first, tensors)) if last.is_finite else []
+    if alike:  # unless a gate that begins at zero has opened since
+        alike = list(signal_rules.outputs_alike(patient.look(backward=False), tensors))
+    yield from signal_rules.scale(first, tensors)
+    sizes = [
+        *signal_rules.dead(first),
+        *signal_rules.saturated(first),
+        *(list(signal_rules.units_alike(first)) or signal_rules.nodes_alike(first, tensors)),
+        *signal_rules.vanishing(first),
+        *(
+            list(gradient_rules.exploding(patient, first, run))
+            or gradient_rules.vanishing_gradient(first, run)
+        ),
+    ]
+    # Whatever its units look like, a model far better than guessing does its work.
+    if (sizes or alike) and patient.has_learned(first.value):
+        sizes = alike = []
+    yield from sizes
+    pace = [] if run.findings else list(learning_rate(patient, run))
+    yield from pace
+    if not (pace or run.findings or last.is_finite):
+        yield from loss_rules.non_finite(last)
+        yield from gradient_rules.non_finite_gradient(last)
+    zero = list(gradient_rules.zero_gradients(first, run.later, expected))
+    # At a loss of zero nothing is left to learn, unless it is zero whatever the model does.
+    if zero and abs(first.value) < IDEAL * patient.ignorant_loss:
+        zero = []
+    yield from zero
+    # What goes wrong in a layer makes rows alike behind it.
+    if all(finding.severity == "info" for finding in [*sizes, *pace, *run.findings, *zero]):
+        yield from alike
+
+
+def _inputs(look: Look, data: Any) -> dict[str, Tensor]:
+    """Return the inputs by name: those of `data`, or else those that were seen."""
+    seen = _given(look)
+    if data is None:
+        return seen
+    tensors = named_tensors(data)
+    if tensors.get("x") is seen.get("x"):  # Edges and their weights may go past `data`, or by another name.
+        return {name: seen[name] for name in ("edge_index", "edge_weight") if name in seen} | tensors
+    return tensors
 
 
 def _given(look: Look) -> dict[str, Tensor]:

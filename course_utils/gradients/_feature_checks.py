@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 SPREAD = 100.0
 # Features all this large make the first layer's outputs as large: initialisations expect sizes about 1.
 LARGE = 100.0
-# Random columns have means of a few hundredths of their deviation; those that were standardised only rounding.
-CENTRED = 1e-4
 # Fewer rows may agree by chance.
 FEW_ROWS = 5
 
@@ -38,35 +36,34 @@ def check_numbers(name: str, tensor: Tensor, severity: Severity | None = None) -
         yield found(Kind.NON_FINITE_INPUT, name, what, severity, nan=num_nan, inf=num_inf)
 
 
-def constant_columns(x: Tensor) -> Iterator[Finding]:
-    """Yield a finding if columns of features (N, F) have the same value in all rows."""
+def constant_columns(x: Tensor, *, alone: bool) -> Iterator[Finding]:
+    """Yield a finding if columns of features (N, F) have the same value in all rows.
+
+    `alone` says that there is nothing else, such as edges, by which rows differ.
+    """
     if x.layout != torch.strided or x.size(0) < FEW_ROWS:
         return
-    sample = sample_rows(x)
-    constant = (sample == x[0]).all(dim=0)
+    constant = (sample_rows(x) == x[0]).all(dim=0)
     candidates = constant.nonzero()[:, 0]
     constant[candidates] = (x.index_select(1, candidates) == x[0, candidates]).all(dim=0)
     columns = constant.nonzero()[:, 0].tolist()
     if not columns:
         return
-    values = set(x[0, columns].tolist())
-    # A column of ones is a deliberate bias. An empty one is expected among sparse ones, and is what standardising
-    # leaves of a constant one.
-    others = x[:, ~constant]
-    sparse = float((sample[:, ~constant] != 0).float().mean()) < 0.5  # noqa: PLR2004
-    harmless = bool(constant.all()) or values <= ({0.0, 1.0} if sparse or _are_centred(others) else {1.0})
     what = (
         f"{len(columns)} of {x.size(1)} columns of `x` have the same value in all rows (column {columns[0]})."
     )
+    # A column of ones is a deliberate bias. Zeros add nothing, such as words that no text holds, or what a careful
+    # standardising leaves.
+    harmless = not alone if constant.all() else set(x[0, columns].tolist()) <= {0.0, 1.0}
     severity: Severity = "info" if harmless else "warning"
     yield found(
         Kind.CONSTANT_FEATURE, "x", what, severity, columns=columns[:10], value=float(x[0, columns[0]])
     )
 
 
-def _are_centred(columns: Tensor) -> bool:
-    spread = columns.square().mean(dim=0).sqrt()
-    return bool((columns.mean(dim=0).abs() < CENTRED * spread).all())
+def as_rows(x: Tensor) -> Tensor:
+    """Return a matrix: the steps of sequences (N, T, F) below one another."""
+    return x.flatten(0, -2) if x.layout == torch.strided else x
 
 
 def unscaled(name: str, x: Tensor) -> Iterator[Finding]:

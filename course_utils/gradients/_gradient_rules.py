@@ -65,7 +65,7 @@ def zero_gradients(first: Look, later: Look, expected: Collection[str]) -> Itera
             and name in later.gradients
             and later.gradients[name].strength <= max(GROWN * gradient.strength, HELD_BACK * top)
             and not is_expected(name, expected)
-            and not _is_idle_bias(name, first)
+            and not (_is_idle_bias(name, first) or _is_idle_bias(name, later))
         ):
             kind, how, place, at_rest = _cause(first, gradient)
             at_rest = at_rest or _is_alternative(first, name)

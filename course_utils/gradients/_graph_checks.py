@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
 from course_utils.gradients._advice import found
-from course_utils.gradients._feature_checks import SPREAD, check_numbers, constant_columns, unscaled
+from course_utils.gradients._feature_checks import SPREAD, as_rows, check_numbers, constant_columns, unscaled
 from course_utils.gradients._findings import FailureKind as Kind
 
 if TYPE_CHECKING:
@@ -70,10 +70,10 @@ def look_at_tensors(
         if name in tensors:
             yield from check_numbers(name, tensors[name], gaps)
     x = tensors.get("x")
-    if x is not None and x.dim() == 2 and x.numel() and x.is_floating_point():  # noqa: PLR2004 (a matrix)
+    if x is not None and x.dim() in {2, 3} and x.numel() and x.is_floating_point():  # rows, or rows of steps
         if scale:
-            yield from unscaled("x", x)
-        yield from constant_columns(x)
+            yield from unscaled("x", as_rows(x))
+        yield from constant_columns(as_rows(x), alone="edge_index" not in tensors)
     num_nodes = count_nodes(tensors)
     if "edge_index" in tensors:
         yield from _check_edges(tensors["edge_index"], num_nodes, tensors, one_way)
@@ -163,7 +163,7 @@ def _check_links(
     where, kind = "edge_index", Kind.SUSPICIOUS_EDGE_INDEX
     if source.numel() == 2 and not torch.equal(edge_index, edge_index.t()):  # noqa: PLR2004 (2 x 2)
         what = "`edge_index` is 2 x 2: the same numbers transposed are another graph, and nothing would tell."
-        yield found(kind, where, what, "info", shape=(2, 2))
+        yield found(kind, where, what, shape=(2, 2))
     loops = source == target
     if loops.all():
         yield found(kind, where, "All edges lead from a node to itself, so no node hears of another.")

@@ -10,7 +10,7 @@ import torch
 from torch_geometric.nn import MessagePassing
 
 from course_utils.gradients._advice import found
-from course_utils.gradients._feature_checks import unscaled
+from course_utils.gradients._feature_checks import as_rows, unscaled
 from course_utils.gradients._findings import FailureKind as Kind
 from course_utils.gradients._graph_checks import count_nodes
 from course_utils.gradients._numbers import stored
@@ -43,12 +43,12 @@ def scale(look: Look, tensors: dict[str, Tensor]) -> Iterator[Finding]:
     """Judge the size of the features where they enter the first layer, which may come after a normalisation."""
     x = tensors.get("x")
     entering = [(call, each) for call in look.trace.calls if call.owns for each in call.data]
-    if not entering and x is not None and x.dim() == 2 and x.is_floating_point():  # noqa: PLR2004
-        yield from unscaled("x", x)
+    if not entering and x is not None and x.dim() in {2, 3} and x.is_floating_point():
+        yield from unscaled("x", as_rows(x))
     for call, each in entering:
         same = (name for name, tensor in tensors.items() if tensor is each)
         name = next(same, "x" if x is None or len(each) == len(x) else f"the input of {call.name}")
-        findings = [] if "norm" in type(call.module).__name__.lower() else list(unscaled(name, each))
+        findings = [] if "norm" in type(call.module).__name__.lower() else list(unscaled(name, as_rows(each)))
         if findings:
             yield from findings
             return
@@ -110,9 +110,8 @@ def outputs_alike(look: Look, tensors: dict[str, Tensor]) -> Iterator[Finding]:
     *_, first = alike
     where = first.name
     if look.tape and first.nodes_in and all(each.rows_equal for each in first.inputs if each.shape):
-        where = look.tape.place(
-            first.nodes_in[0]
-        )  # what came in was the same, as the last step of a recurrence
+        # What came in was the same already, such as the last step of a recurrence.
+        where = look.tape.place(first.nodes_in[0])
     what = f"From `{where}` on all rows are the same, so the model puts out the same for each."
     yield found(Kind.COLLAPSED_REPRESENTATION, where, what, rows=ends[0].shape[0])
 
@@ -164,6 +163,12 @@ def vanishing(look: Look) -> Iterator[Finding]:
         place = look.trace.calls.index(call)
         # What is added to something larger, or put out at last, is not lost for a layer that comes after.
         goes_on = next((each.inputs[0] for each, _ in chain if each.began > place), None)
+        came = call.inputs[0].rms
+        if 0 < came < SHRUNK * largest and look.tape and call.nodes_in:
+            where = look.tape.place(call.nodes_in[0])
+            what = f"What enters `{call.name}` has a size of {came:.2g}; it was {largest:.2g} before."
+            yield found(Kind.VANISHING_SIGNAL, where, what, size=came, before=largest)
+            return
         is_small = 0 < out.rms < SHRUNK * largest
         limit = ONE_HOP * min(call.inputs[0].varying, 1.0)
         if goes_on is not None and (

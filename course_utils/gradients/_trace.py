@@ -101,7 +101,7 @@ class Call:
     owns: bool  # whether the module has parameters of its own, not only those of modules inside it
     inputs: list[Signal]
     outputs: list[Signal]
-    data: list[Tensor]  # matrices among the inputs that no operation with a gradient has made
+    data: list[Tensor]  # rows, or sequences, among the inputs that no operation with a gradient has made
     nodes_in: list[Node]
     nodes_out: list[Node]
     began: int  # how many calls were over when it began
@@ -178,7 +178,7 @@ class Trace:
             numbers = [each for each in find_tensors(output) if each.is_floating_point()]
             owns = any(True for _ in module.parameters(recurse=False))
             outputs = [self._measure(each) for each in numbers]
-            matrices = [each for each in data if each.dim() == 2]  # noqa: PLR2004
+            matrices = [each for each in data if each.dim() in {2, 3}]
             self.calls.append(
                 Call(name, module, owns, inputs, outputs, matrices, nodes_in, _nodes(numbers), began)
             )
