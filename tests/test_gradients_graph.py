@@ -80,11 +80,9 @@ def test_reversed_edges_leave_training_nodes_without_messages():
 
 
 def test_the_ambiguous_two_by_two():
-    x = torch.randn(3, 2)
-    assert notes(Data(x=x, edge_index=torch.tensor([[0, 1], [1, 2]])))[0] == (
-        "suspicious_edge_index",
-        "edge_index",
-    )
+    x = torch.randn(4, 2)
+    pairs = Data(x=x, edge_index=torch.tensor([[0, 2], [1, 3]]))
+    assert faults(pairs) == [("suspicious_edge_index", "edge_index", "warning")]
     symmetric = Data(x=x[:2], edge_index=torch.tensor([[0, 1], [1, 0]]))
     assert check_graph(symmetric) == []
 

@@ -94,7 +94,7 @@ def _library_layer(patient: Patient, name: str) -> str:
     """Name the outermost module of a library that a module is part of, with none of the user's own between."""
     while name and _is_of_library(patient.modules.get(name)):
         outer = name.rpartition(".")[0]
-        if not _is_of_library(patient.modules.get(outer)):
+        if not (outer and _is_of_library(patient.modules.get(outer))):
             return name
         name = outer
     return ""

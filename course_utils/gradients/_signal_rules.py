@@ -128,27 +128,30 @@ def nodes_alike(look: Look, tensors: dict[str, Tensor]) -> Iterator[Finding]:
         if len(call.outputs[0].shape) == 2  # noqa: PLR2004 (a matrix)
         if call.outputs[0].shape[0] == num_rows and call.outputs[0].shape[1] >= FEW_COLUMNS
     ]
-    alike = [(call, out) for call, out in chain if out.distance < ALIKE and out.beyond_one < BEYOND]
+    alike = [
+        (call.name, out)
+        for call, out in chain
+        if out.distance < ALIKE and out.beyond_one < BEYOND and call.inputs and call.inputs[0].rms
+    ]
     # A layer on a graph gives nodes that are the same other values again, by their degrees alone.
     mixed = (
-        (call, call.inputs[0])
+        (look.tape.place(call.nodes_in[0]), call.inputs[0])
         for call in look.trace.calls
-        if isinstance(call.module, MessagePassing) and call.inputs and call.inputs[0].shape[:1] == (num_rows,)
-        if call.inputs[0].distance < ALIKE and call.inputs[0].rows_equal
+        if look.tape and isinstance(call.module, MessagePassing) and call.inputs and call.nodes_in
+        if call.inputs[0].shape[:1] == (num_rows,) and call.inputs[0].rows_equal
     )
-    alike = [(call, out) for call, out in alike if call.inputs and call.inputs[0].rms]
-    call, out = next(iter([*alike, *mixed]), (None, None))
-    if call is None or out is None or any(_is_faint(each) for each in look.trace.calls):
+    where, out = next(iter([*alike, *mixed]), ("", None))
+    if out is None or any(_is_faint(each) for each in look.trace.calls):
         return
     start = Signal(tensors["x"]).distance if "x" in tensors else math.nan
     if math.isnan(start):  # sparse features, or a single one
         start = chain[0][1].distance
     if start >= DIFFERENT:
         what = (
-            f"Behind `{call.name}` the {num_rows} nodes point the same way: mean cosine distance {out.distance:.2g}, "
+            f"Behind `{where}` the {num_rows} nodes point the same way: mean cosine distance {out.distance:.2g}, "
             f"{start:.2g} at the start."
         )
-        yield found(Kind.COLLAPSED_REPRESENTATION, call.name, what, distance=out.distance, at_the_start=start)
+        yield found(Kind.COLLAPSED_REPRESENTATION, where, what, distance=out.distance, at_the_start=start)
 
 
 def vanishing(look: Look) -> Iterator[Finding]:

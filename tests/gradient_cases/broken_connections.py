@@ -286,3 +286,14 @@ def function_whose_backward_pass_gives_nothing():
             return self[1](Silent.apply(self[0](x)))
 
     return row_case(Net(nn.Linear(8, 16), nn.Linear(16, 3)))
+
+
+@broken("detached_loss", at="loss")
+def new_tensor_of_losses_that_asks_for_a_gradient():
+    x, y = table()
+
+    def loss_fn(m):
+        parts = [cross_entropy(m(x[rows]), y[rows]).item() for rows in (slice(40), slice(40, 80))]
+        return torch.tensor(parts, requires_grad=True).mean()
+
+    return Case(mlp(8, 16, 3), loss_fn)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss, nll_loss
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss, nll_loss, one_hot
 from torch_geometric.data import Data
 from torch_geometric.nn import GCNConv, SAGEConv
 
@@ -296,3 +296,72 @@ def nll_loss_of_scores():
     x, y = table()
     model = mlp(8, 16, 3)
     return Case(model, lambda m: nll_loss(m(x), y), (x, y), torch.optim.Adam(model.parameters()))
+
+
+@broken("target_mismatch", at="y")
+def whole_numbers_as_targets_of_a_binary_loss():
+    x, y = table()
+    return Case(mlp(8, 16, 3), lambda m: binary_cross_entropy_with_logits(m(x), one_hot(y, 3)), (x, y))
+
+
+@broken("non_finite_input", at="y")
+def gap_in_targets_of_a_model_examined_without_data():
+    x, y = table()
+    y = y.float()
+    y[3] = torch.nan
+    return Case(mlp(8, 16, 1), lambda m: mse_loss(m(x)[:, 0], y))
+
+
+class Gather(nn.Module):
+    """A layer of one's own, which takes the last node for the number -1."""
+
+    def __init__(self, width_in, width_out):
+        super().__init__()
+        self.lin = nn.Linear(width_in, width_out)
+
+    def forward(self, h, e):
+        return self.lin(h).index_add(0, e[1].clamp(min=0), self.lin(h)[e[0]])
+
+
+@broken("invalid_edge_index", at="edge_index")
+def padding_in_edges_by_another_name():
+    data = graph()
+    edges = torch.cat([data.edge_index, torch.full((2, 30), -1)], dim=1)
+    model = Gather(16, 3)
+    return Case(model, lambda m: cross_entropy(m(data.x, edges), data.y))
+
+
+class Nameless(GNN):
+    """A network whose arguments have no names of their own."""
+
+    def forward(self, *graph):
+        return self.conv2(self.conv1(*graph).relu(), *graph[1:])
+
+
+@broken("negative_edge_weight", at="edge_weight")
+def negative_weights_given_without_a_name():
+    data = graph()
+    weight = torch.ones(data.num_edges)
+    weight[data.edge_index[1] == 0] = -1.0
+    return Case(Nameless(16), lambda m: cross_entropy(m(data.x, data.edge_index, weight), data.y))
+
+
+@broken("suspicious_edge_index", at="edge_index")
+def two_edges_as_pairs():
+    edges = torch.tensor([[0, 2], [1, 3]])
+    data = Data(x=torch.eye(4), edge_index=edges, y=torch.arange(4) % 2, train_mask=torch.arange(4) > 1)
+    return node_case(data, GNN(4, 8, 2))
+
+
+@broken("unscaled_features", at="x")
+def clock_in_a_sequence():
+    x, (_, y) = torch.randn(80, 12, 4), table()
+    x[:, :, 1] = 5000 * torch.arange(12)
+    model = nn.GRU(4, 3, batch_first=True)
+    return Case(model, lambda m: cross_entropy(m(x)[0][:, -1], y), (x, y))
+
+
+@broken("constant_feature", at="x")
+def rows_that_are_all_ones():
+    x, y = table()
+    return row_case(mlp(8, 16, 3), torch.ones_like(x), y)

@@ -10,7 +10,7 @@ from torch.nn.functional import dropout, softplus
 from torch_geometric.nn import GCNConv
 
 from course_utils.gcn import GCN
-from gradient_cases.case import Case, broken, graph, mlp, node_case, row_case, table
+from gradient_cases.case import GNN, Case, broken, graph, mlp, node_case, row_case, table
 
 
 def begin(model, start):
@@ -361,3 +361,64 @@ def softmax_over_the_wrong_axis():
             return self.head((self.score(words).softmax(dim=2) * words).sum(dim=1))
 
     return row_case(Attention())
+
+
+@broken("blocked_gradient", at="2")
+def sigmoid_at_the_end_begun_at_one():
+    """It holds up all layers before it, and is named once."""
+    x, y = table()
+    model = nn.Sequential(*mlp(8, 16, 1), nn.Sigmoid())
+    nn.init.constant_(model[2].bias, 30)
+    return Case(model, lambda m: (m(x)[:, 0] - (y == 0).float()).square().mean(), (x, y))
+
+
+@broken("collapsed_representation", at="lin")
+def averages_until_all_nodes_are_the_same():
+    class Averages(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lin, self.conv = nn.Linear(16, 8), GCNConv(8, 3)
+
+        def forward(self, x, edge_index):
+            loops = torch.eye(len(x)).to(torch.bool)
+            loops[edge_index[0], edge_index[1]] = True
+            mean = loops / loops.sum(dim=1, keepdim=True)
+            return self.conv(mean.matrix_power(300) @ self.lin(x), edge_index)
+
+    return node_case(graph(), Averages())
+
+
+@broken("collapsed_representation", at="rnn")
+def recurrence_that_forgets_its_beginning():
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = nn.RNN(4, 8, batch_first=True), nn.Linear(8, 3)
+            with torch.no_grad():
+                self.rnn.weight_hh_l0.copy_(0.5 * torch.eye(8))
+
+        def forward(self, x):
+            return self.head(self.rnn(x)[0][:, -1])
+
+    (_, y), x = table(), torch.zeros(80, 80, 4)
+    x[:, 0] = torch.randn(80, 4)
+    return row_case(Last(), x, y)
+
+
+@broken("vanishing_signal", at="conv1")
+def scaled_down_between_layers():
+    class Scaled(GNN):
+        def forward(self, x, edge_index):
+            return self.conv2(1e-6 * self.conv1(x, edge_index).relu(), edge_index)
+
+    return node_case(graph(), Scaled(16))
+
+
+@broken("exploding_gradient", at=("0.weight", "2.weight"))
+def divided_by_a_small_temperature():
+    class Cold(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x) / 1e-4
+
+    x, y = table()
+    return Case(Cold(*mlp(8, 16, 1)), lambda m: (m(x)[:, 0] - y.float()).square().mean(), (x, y))

@@ -67,3 +67,26 @@ def prices_as_targets():
     y = 9e4 * (x @ torch.randn(8, 1)) + 3.5e5
     model = mlp(8, 32, 1)
     return Case(model, lambda m: mse_loss(m(x), y), (x, y), torch.optim.Adam(model.parameters(), lr=0.01))
+
+
+@broken("learning_rate_too_high", at="optimizer")
+def rate_of_one_for_a_loss_with_derivatives():
+    """The second derivative of u is to be sin(3 t), as in a network informed by physics."""
+    t = torch.linspace(-1, 1, 40)[:, None]
+    model = mlp(1, 32, 32, 1, act=nn.Tanh)
+
+    def loss_fn(m):
+        point = t.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(m(point).sum(), point, create_graph=True)
+        (bend,) = torch.autograd.grad(slope.sum(), point, create_graph=True)
+        return (bend - (3 * t).sin()).square().mean() + m(t[[0, -1]]).square().mean()
+
+    return Case(model, loss_fn, None, torch.optim.Adam(model.parameters(), lr=1.0))
+
+
+@broken("learning_rate_too_low", at="optimizer")
+def schedule_that_is_over():
+    case = row_case(mlp(8, 32, 3))
+    (group,) = case.optimizer.param_groups
+    group["initial_lr"], group["lr"] = 0.01, 1e-11
+    return case

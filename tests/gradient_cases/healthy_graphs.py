@@ -7,9 +7,16 @@ from functools import partial
 
 import torch
 from torch import nn
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, dropout, logsigmoid
+from torch.nn.functional import (
+    binary_cross_entropy_with_logits,
+    cosine_similarity,
+    cross_entropy,
+    dropout,
+    logsigmoid,
+)
 from torch_geometric.data import Batch, Data
 from torch_geometric.nn import (
+    DirGNNConv,
     GATConv,
     GATv2Conv,
     GINConv,
@@ -317,3 +324,42 @@ def trained_attention_with_edge_features():
 @healthy
 def weighted_graph_convolution():
     return node_case(graph(), GNN(conv=GraphConv))
+
+
+@healthy
+def papers_that_cite_older_ones():
+    data = graph()
+    data.edge_index = data.edge_index[:, data.edge_index[0] < data.edge_index[1]]
+    return node_case(data, SAGEConv(16, 3))
+
+
+@healthy
+def both_directions_with_weights_of_their_own():
+    """The layer inside has weights that the one outside does not use."""
+    return node_case(graph(), DirGNNConv(SAGEConv(16, 3)))
+
+
+@healthy
+def constant_column_standardised_with_care():
+    data = graph()
+    data.x[:, 3] = 7.0
+    data.x = (data.x - data.x.mean(0)) / data.x.std(0).clamp(min=1e-6)
+    return node_case(data)
+
+
+@healthy
+def cosine_of_a_row_that_is_zero_at_first():
+    """Its slope is large once: Adam takes one step of the usual length, and it has passed."""
+    data = graph()
+    lonely = torch.zeros(60, dtype=torch.bool)
+    lonely[data.edge_index[0, 0]] = True
+    x = data.x.masked_fill(lonely[:, None], 0.0)
+    edges = data.edge_index[:, ~lonely[data.edge_index].any(dim=0)]
+    model = SAGEConv(16, 16)
+    nn.init.zeros_(model.lin_l.bias)
+    return Case(
+        model,
+        lambda m: (1 - cosine_similarity(m(x, edges), data.x, eps=1e-7)).mean(),
+        None,
+        torch.optim.Adam(model.parameters(), lr=0.01),
+    )

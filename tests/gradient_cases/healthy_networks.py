@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn.functional import (
-    cross_entropy,
-    mse_loss,
-)
+from torch.nn.functional import cross_entropy, mse_loss, one_hot
 
 from gradient_cases.case import Case, Probe, healthy, mlp, row_case, row_loss, table, train
 
@@ -348,3 +345,46 @@ def one_distribution_for_all_rows():
     return Case(
         model, lambda m: (m(80) - y).square().mean(), None, torch.optim.Adam(model.parameters(), lr=0.01)
     )
+
+
+@healthy
+def categories_never_met():
+    y = torch.arange(80) % 3
+    return row_case(mlp(5, 16, 3), one_hot(y, 5).float(), y)
+
+
+@healthy
+def residual_branch_that_batch_norm_closes_at_first():
+    class Branch(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lin, self.norm, self.head = nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)
+            nn.init.zeros_(self.norm.weight)
+
+        def forward(self, x):
+            return self.head(x + self.norm(self.lin(x).relu()))
+
+    return row_case(Branch())
+
+
+@healthy
+def slope_in_which_the_last_bias_has_no_part():
+    case = forces_as_the_slope_of_an_energy()
+    case.model[2] = nn.Linear(16, 1)
+    case.optimizer = torch.optim.Adam(case.model.parameters(), lr=0.01)
+    return case
+
+
+@healthy
+def rows_one_by_one_under_vmap():
+    """What the doctor measures cannot be measured there."""
+    x, y = table()
+    model = mlp(8, 16, 3)
+    return Case(model, lambda m: cross_entropy(torch.func.vmap(m)(x), y), (x, y))
+
+
+@healthy
+def warm_up_that_begins_at_zero():
+    case = row_case(mlp(8, 32, 3))
+    torch.optim.lr_scheduler.LambdaLR(case.optimizer, lambda step: step / 100)
+    return case
