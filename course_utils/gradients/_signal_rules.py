@@ -138,7 +138,7 @@ def nodes_alike(look: Look, tensors: dict[str, Tensor]) -> Iterator[Finding]:
         (look.tape.place(call.nodes_in[0]), call.inputs[0])
         for call in look.trace.calls
         if look.tape and isinstance(call.module, MessagePassing) and call.inputs and call.nodes_in
-        if call.inputs[0].shape[:1] == (num_rows,) and call.inputs[0].rows_equal
+        if call.inputs[0].shape[:1] == (num_rows,) and call.inputs[0].rms and call.inputs[0].rows_equal
     )
     where, out = next(iter([*alike, *mixed]), ("", None))
     if out is None or any(_is_faint(each) for each in look.trace.calls):
