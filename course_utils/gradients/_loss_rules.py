@@ -49,7 +49,8 @@ def crash(look: Look) -> Iterator[Finding]:
             yield found(Kind.CRASH, "loss", f"`loss.backward()` raised {text}.", remedy=mend, error=text)
         elif name := _loss_function(look.error):
             what = f"`{name}` raised {text}: its targets do not fit the model's output."
-            yield found(Kind.TARGET_MISMATCH, "y", what, error=text)
+            where = "loss" if "elements of input" in text else "y"  # logits in place of probabilities
+            yield found(Kind.TARGET_MISMATCH, where, what, error=text)
         else:
             what = f"`loss_fn` raised {text}, in `{look.error_in}`."
             yield found(Kind.CRASH, look.error_in, what, error=text)

@@ -132,6 +132,7 @@ def nodes_alike(look: Look, tensors: dict[str, Tensor]) -> Iterator[Finding]:
         (call.name, out)
         for call, out in chain
         if out.distance < ALIKE and out.beyond_one < BEYOND and call.inputs and call.inputs[0].rms
+        if not math.isnan(call.inputs[0].distance)  # from a single column only one direction can come
     ]
     # A layer on a graph gives nodes that are the same other values again, by their degrees alone.
     mixed = (
