@@ -33,7 +33,7 @@ def check_numbers(name: str, tensor: Tensor, severity: Severity | None = None) -
     if not bool(torch.stack(values.aminmax()).isfinite().all()):
         num_nan, num_inf = int(values.isnan().sum()), int(values.isinf().sum())
         what = f"`{name}` holds {num_nan} NaN and {num_inf} infinite entries of {values.numel()}."
-        yield found(Kind.NON_FINITE_INPUT, name, what, severity, nan=num_nan, inf=num_inf)
+        yield found(Kind.NON_FINITE_INPUT, name, what, severity)
 
 
 def constant_columns(x: Tensor, *, alone: bool) -> Iterator[Finding]:
@@ -56,9 +56,16 @@ def constant_columns(x: Tensor, *, alone: bool) -> Iterator[Finding]:
     # standardising leaves.
     harmless = not alone if constant.all() else set(x[0, columns].tolist()) <= {0.0, 1.0}
     severity: Severity = "info" if harmless else "warning"
-    yield found(
-        Kind.CONSTANT_FEATURE, "x", what, severity, columns=columns[:10], value=float(x[0, columns[0]])
-    )
+    value = float(x[0, columns[0]])
+    yield found(Kind.CONSTANT_FEATURE, "x", what, severity, columns=columns[:10], value=value)
+
+
+def feature_rows(tensors: dict[str, Tensor]) -> Tensor | None:
+    """Return the features as a matrix; None without rows, or sequences, of numbers."""
+    x = tensors.get("x")
+    if x is None or x.dim() not in {2, 3} or not x.numel() or not x.is_floating_point():
+        return None
+    return as_rows(x)
 
 
 def as_rows(x: Tensor) -> Tensor:

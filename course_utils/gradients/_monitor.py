@@ -15,7 +15,6 @@ from course_utils.gradients._trace import find_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
     from typing import Self
 
     from matplotlib.axes import Axes
@@ -89,9 +88,7 @@ class GradientMonitor:
         ]
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles = []
