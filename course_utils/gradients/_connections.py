@@ -40,7 +40,8 @@ def unregistered(patient: Patient, first: Look, last: Look, inputs: Iterable[Ten
     made = {id(parameter) for parameter in patient.model.parameters()} & lasting
     names = {id(tensor): name for name, tensor in walk_parameters(dict(walk_modules(patient.model)))}
     names |= patient.hidden
-    hidden = [names[id(leaf)] for leaf in unknown if id(leaf) in names and id(leaf) not in made]
+    unknown = [leaf for leaf in unknown if id(leaf) not in made]
+    hidden = [names[id(leaf)] for leaf in unknown if id(leaf) in names]
     for where in group_names(hidden, names.values()):
         what = f"`{where}` takes part in the loss and is not registered with the model."
         yield found(Kind.UNREGISTERED_PARAMETER, where, what)
@@ -48,7 +49,7 @@ def unregistered(patient: Patient, first: Look, last: Look, inputs: Iterable[Ten
     for leaf in unknown:
         # A plain tensor that `loss_fn` makes anew is what a derivative is taken by, such as positions for forces.
         is_point = not isinstance(leaf, nn.Parameter) and id(leaf) not in lasting
-        if id(leaf) not in names and id(leaf) not in made and not is_point:
+        if id(leaf) not in names and not is_point:
             place = first.tape.leaf_place(leaf), id(leaf) in lasting
             nameless.setdefault(place, []).append(tuple(leaf.shape))
     for (where, stays), shapes in nameless.items():

@@ -152,9 +152,8 @@ def _examine_training(
     sizes = [*signal_rules.dead(first), *signal_rules.saturated(first)]
     sizes += list(signal_rules.units_alike(first)) or signal_rules.nodes_alike(first, tensors)
     sizes += signal_rules.vanishing(first)
-    sizes += list(gradient_rules.exploding(patient, first, run)) or gradient_rules.vanishing_gradient(
-        first, run
-    )
+    exploding = list(gradient_rules.exploding(patient, first, run))
+    sizes += exploding or gradient_rules.vanishing_gradient(first, run)
     # Whatever its units look like, a model far better than guessing does its work.
     if (sizes or alike) and patient.has_learned(first.value):
         sizes = alike = []

@@ -116,11 +116,9 @@ def _cause(look: Look, gradient: Gradient) -> tuple[Kind, str, str, bool]:
 def _is_alternative(look: Look, name: str) -> bool:
     """Whether another one of a list of layers, not after it on the way to the loss, learns in its place."""
     assert look.tape is not None
-    learns = [
-        gradient.parameter
-        for other, gradient in look.gradients.items()
-        if other != name and gradient.norm and re.sub(r"\d+", "", other) == re.sub(r"\d+", "", name)
-    ]
+    pattern = re.sub(r"\d+", "", name)
+    alike = [each for other, each in look.gradients.items() if re.sub(r"\d+", "", other) == pattern]
+    learns = [each.parameter for each in alike if each.norm and each is not look.gradients[name]]
     after = look.tape.downstream(look.gradients[name].parameter) if learns else set()
     return any(id(parameter) not in after for parameter in learns)
 
@@ -139,11 +137,8 @@ def _held_back(look: Look, gradient: Gradient) -> bool:
 def _is_idle_bias(name: str, look: Look) -> bool:
     """Whether it is a bias whose layer learns: before a normalisation it changes nothing, and is harmless."""
     layer, _, last = name.rpartition(".")
-    return "bias" in last and any(
-        gradient.norm
-        for other, gradient in look.gradients.items()
-        if other != name and other.rpartition(".")[0] == layer
-    )
+    others = [other for other in look.gradients if other != name and other.rpartition(".")[0] == layer]
+    return "bias" in last and any(look.gradients[other].norm for other in others)
 
 
 def exploding(patient: Patient, look: Look, run: Run) -> Iterator[Finding]:
@@ -170,9 +165,9 @@ def exploding(patient: Patient, look: Look, run: Run) -> Iterator[Finding]:
     where = max(gains, key=gains.__getitem__, default="")
     if not where or gains[where] <= 10 * max(1.0, min(gains.values())):
         where = max(look.gradients, key=lambda name: look.gradients[name].strength)
+    change = f"would change the loss by {top:.2g}, as far as its gradient tells"
     what = (
-        f"Changing `{where}` by its own size would change the loss by {top:.2g}, as far as its gradient tells; "
-        f"a model that knows nothing has a loss of {scale:.2g}."
+        f"Changing `{where}` by its own size {change}; a model that knows nothing has a loss of {scale:.2g}."
     )
     yield found(Kind.EXPLODING_GRADIENT, where, what, strength=top, loss=look.value)
 
@@ -201,10 +196,9 @@ def vanishing_gradient(first: Look, run: Run) -> Iterator[Finding]:
     if weak:
         where = min(weak, key=lambda name: first.gradients[name].strength)
         share = first.gradients[where].strength / first.strongest
-        what = (
-            f"{len(weak)} of {len(first.gradients)} parameters get a gradient far weaker than the strongest; that of "
-            f"`{where}` has {share:.2g} times its strength."
-        )
+        count = f"{len(weak)} of {len(first.gradients)}"
+        what = f"{count} parameters get a gradient far weaker than the strongest; that of `{where}` has"
+        what = f"{what} {share:.2g} times its strength."
         yield found(Kind.VANISHING_GRADIENT, where, what, gradient_norm=first.gradients[where].norm)
 
 

@@ -10,14 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
+from course_utils.gradients import _feature_checks as features
 from course_utils.gradients._advice import found
-from course_utils.gradients._feature_checks import (
-    SPREAD,
-    check_numbers,
-    constant_columns,
-    feature_rows,
-    unscaled,
-)
 from course_utils.gradients._findings import FailureKind as Kind
 
 if TYPE_CHECKING:
@@ -57,8 +51,8 @@ def check_graph(data: Any) -> list[Finding]:
     if not tensors:
         msg = f"check_graph looks at x, edge_index, y and masks; {type(data).__name__} has none of them."
         raise TypeError(msg)
-    rows = feature_rows(tensors)
-    sizes = [] if rows is None else unscaled("x", rows)
+    rows = features.feature_rows(tensors)
+    sizes = [] if rows is None else features.unscaled("x", rows)
     return sorted([*sizes, *look_at_tensors(tensors)], key=lambda finding: finding.rank)
 
 
@@ -72,9 +66,9 @@ def look_at_tensors(
     """
     for name in ("x", "edge_weight", "edge_attr", "pos", "y"):
         if name in tensors:
-            yield from check_numbers(name, tensors[name], gaps)
-    if (rows := feature_rows(tensors)) is not None:
-        yield from constant_columns(rows, alone="edge_index" not in tensors)
+            yield from features.check_numbers(name, tensors[name], gaps)
+    if (rows := features.feature_rows(tensors)) is not None:
+        yield from features.constant_columns(rows, alone="edge_index" not in tensors)
     num_nodes = count_nodes(tensors)
     if "edge_index" in tensors:
         yield from _check_edges(tensors["edge_index"], num_nodes, tensors, one_way)
@@ -90,11 +84,8 @@ def goes_by_direction(modules: Iterable[nn.Module]) -> bool:
     """
     layers = [module for module in modules if isinstance(module, MessagePassing)]
     symmetric = {"gcn_norm", "get_laplacian"}
-    return bool(layers) and not any(
-        symmetric.intersection(vars(sys.modules[kind.__module__]))
-        for module in layers
-        for kind in type(module).__mro__
-    )
+    sources = [vars(sys.modules[kind.__module__]) for module in layers for kind in type(module).__mro__]
+    return bool(layers) and all(symmetric.isdisjoint(names) for names in sources)
 
 
 def named_tensors(data: Any) -> dict[str, Tensor]:
@@ -170,9 +161,8 @@ def _check_links(
     hears, speaks = (torch.bincount(ends[~loops], minlength=num_nodes) > 0 for ends in (target, source))
     key, back = (source * num_nodes + target).sort().values, (target * num_nodes + source).sort().values
     if duplicates := int((key[1:] == key[:-1]).sum()):
-        yield _suspicious(
-            f"{duplicates} of {len(key)} edges are there more than once, and count as often.", "info"
-        )
+        what = f"{duplicates} of {len(key)} edges are there more than once, and count as often."
+        yield _suspicious(what, "info")
     batch = tensors.get("batch", torch.zeros_like(hears))
     if len(batch) == num_nodes and (crossing := int((batch[source] != batch[target]).sum())):
         what = f"{crossing} edges join nodes of different graphs of the batch."
@@ -211,14 +201,11 @@ def _check_direction(
         mend = "Turn them round: `edge_index = edge_index.flip(0)`. Messages go from row 0 to row 1."
         yield _suspicious(what, remedy=mend)
     elif share == 1 and ordered and one_kind and len(source) >= MANY_EDGES:
-        what = (
-            "Each link is there in one direction only, always between the same ends: half of it seems lost."
-        )
+        what = "Each link is there in one direction only, always between the same ends: half seems lost."
         yield _suspicious(what, severity)
     elif share:
-        yield _suspicious(
-            f"{share:.0%} of the edges have no edge back. Messages go from row 0 to row 1.", "info"
-        )
+        what = f"{share:.0%} of the edges have no edge back. Messages go from row 0 to row 1."
+        yield _suspicious(what, "info")
 
 
 def _check_weights(tensors: dict[str, Tensor], severity: Severity | None) -> Iterator[Finding]:
@@ -233,7 +220,7 @@ def _check_weights(tensors: dict[str, Tensor], severity: Severity | None) -> Ite
         what = f"{count} of {weight.numel()} edge weights are negative (the lowest is {float(weight.min()):.3g})."
         yield found(Kind.NEGATIVE_EDGE_WEIGHT, "edge_weight", what, severity)
     positive = weight[weight > 0].detach().double()
-    if positive.numel() and (ratio := float(positive.max() / positive.median())) > SPREAD:
+    if positive.numel() and (ratio := float(positive.max() / positive.median())) > features.SPREAD:
         what = f"The largest edge weight is {ratio:.3g} times the typical one."
         yield found(Kind.UNSCALED_FEATURES, "edge_weight", what)
 

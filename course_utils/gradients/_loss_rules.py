@@ -94,10 +94,8 @@ def targets(look: Look) -> Iterator[Finding]:
     """Look at how the loss compares output and target."""
     warned = next((text for text in look.warnings if "Using a target size" in text), None)
     if (count := _broadcast(look)) is not None:
-        what = (
-            f"Output ({count}, 1) and target ({count},) were subtracted: all {count} x {count} pairs, not {count} "
-            "differences."
-        )
+        pairs = f"all {count} x {count} pairs, not {count} differences"
+        what = f"Output ({count}, 1) and target ({count},) were subtracted: {pairs}."
         yield found(Kind.TARGET_MISMATCH, "y", what)
     elif warned is not None:
         yield found(Kind.TARGET_MISMATCH, "y", f"PyTorch warned: {warned.split('. ')[0]}.")
@@ -125,7 +123,7 @@ def _squashed_twice(look: Look) -> Iterator[Finding]:
             continue
         if inside is not None and (name := operation(inside).lower()) in {"softmax", "sigmoid"}:
             what = (
-                f"The loss takes logits and makes probabilities of them; it is given the output of a {name}."
+                f"The loss makes probabilities of the logits it takes, and is given the output of a {name}."
             )
             mend = f"Leave the {name} away before the loss, and take it where probabilities are wanted."
             yield found(Kind.TARGET_MISMATCH, "loss", what, "warning", remedy=mend)
@@ -147,10 +145,8 @@ def non_finite(look: Look) -> Iterator[Finding]:
         # Masks of -inf before a softmax are an ordinary thing.
         if not look.is_finite or bad.num_nan:
             how, advice = _first_bad_operation(look, call.name)
-            what = (
-                f"`{call.name}` got finite numbers and put out {bad.num_nan} NaN and {bad.num_inf} infinite entries"
-                f" of {math.prod(bad.shape)}{how}."
-            )
+            count = f"{bad.num_nan} NaN and {bad.num_inf} infinite entries of {math.prod(bad.shape)}"
+            what = f"`{call.name}` got finite numbers and put out {count}{how}."
             severity: Severity = "warning" if look.is_finite else "error"
             yield found(Kind.NON_FINITE_ACTIVATION, call.name, what, severity, **advice)
             return
@@ -194,11 +190,13 @@ def _averages_nothing(look: Look) -> bool:
     for node in look.nodes:
         name = node.name()
         total, inputs = saved(node, "total_weight"), saved(node, "self")
-        if (
-            (name.startswith("NllLoss") and total is not None and float(total) == 0)
-            or (name.startswith("MeanBackward0") and getattr(node, "_saved_self_sym_numel", 1) == 0)
-            or ("Loss" in name.removeprefix("Nll") and inputs is not None and not inputs.numel())
-        ):
+        if name.startswith("NllLoss"):
+            empty = total is not None and float(total) == 0
+        elif name.startswith("MeanBackward0"):
+            empty = getattr(node, "_saved_self_sym_numel", 1) == 0
+        else:
+            empty = "Loss" in name and inputs is not None and not inputs.numel()
+        if empty:
             return True
     return False
 

@@ -166,18 +166,10 @@ def vanishing(look: Look) -> Iterator[Finding]:
             return
         # What is added to something larger, or put out at last, is not lost for a layer that comes after.
         place = look.trace.calls.index(call)
-        goes_on = next((each.inputs[0] for each in chain if each.began > place), None)
-        is_small = 0 < out.rms < SHRUNK * largest
-        if goes_on is not None and (
-            (is_small and goes_on.rms < SHRUNK * largest)
-            or (_is_faint(call) and out.varying and goes_on.varying < ONE_HOP * min(came.varying, 1.0))
-        ):
-            what = (
-                f"The signal behind `{call.name}` has a size of {out.rms:.2g}; it was {largest:.2g} before."
-                if is_small
-                else f"What differs between rows is {out.varying:.2g} behind `{call.name}`, and "
-                f"{came.varying:.2g} before it."
-            )
+        later = [each.inputs[0].varying for each in chain if each.began > place][:1]
+        if _is_faint(call) and out.varying and any(each < ONE_HOP * min(came.varying, 1.0) for each in later):
+            sizes = f"{out.varying:.2g} behind `{call.name}`, and {came.varying:.2g} before it"
+            what = f"What differs between rows is {sizes}."
             yield found(Kind.VANISHING_SIGNAL, call.name, what, size=out.rms, before=largest)
             return
         largest = max(largest, out.rms)
