@@ -205,16 +205,16 @@ def _given(look: Look) -> dict[str, Tensor]:
 
 def _causes(findings: list[Finding]) -> Iterator[Finding]:
     """Leave out what follows from something else, and what was found twice."""
-    faults = {finding.kind for finding in findings if finding.severity != "info"}
     grave = {finding.kind for finding in findings if finding.severity == "error"}
-    lost = grave & NON_FINITE
+    # What is milder than others of its kind, such as an empty mask for tests, explains nothing.
+    faults = grave | {each.kind for each in findings if each.severity == ADVICE[each.kind].severity != "info"}
     explained: set[Kind] = set()
     blamed: set[Kind] = set()  # for numbers that are lost: an error, whatever it is otherwise
     for causes, consequences in CONSEQUENCES:
         for cause in (causes & faults) - explained:
-            lesser = cause not in grave and ADVICE[cause].severity == "error"
-            explained |= consequences - {cause} - (lost if lesser else set())
-            blamed |= {cause} if lost & consequences and not lesser else set()
+            explained |= consequences - {cause}
+            if grave & NON_FINITE & consequences:
+                blamed.add(cause)
     seen = set()
     for each in findings:
         finding = replace(each, severity="error") if each.kind in blamed and each.severity != "info" else each
