@@ -165,10 +165,10 @@ def exploding(patient: Patient, look: Look, run: Run) -> Iterator[Finding]:
     where = max(gains, key=gains.__getitem__, default="")
     if not where or gains[where] <= 10 * max(1.0, min(gains.values())):
         where = max(look.gradients, key=lambda name: look.gradients[name].strength)
-    change = f"would change the loss by {top:.2g}, as far as its gradient tells"
-    what = (
-        f"Changing `{where}` by its own size {change}; a model that knows nothing has a loss of {scale:.2g}."
+    change = (
+        f"Changing `{where}` by its own size would change the loss by {top:.2g}, as far as its gradient tells"
     )
+    what = f"{change}; a model that knows nothing has a loss of {scale:.2g}."
     yield found(Kind.EXPLODING_GRADIENT, where, what, strength=top, loss=look.value)
 
 

@@ -123,7 +123,7 @@ def _squashed_twice(look: Look) -> Iterator[Finding]:
             continue
         if inside is not None and (name := operation(inside).lower()) in {"softmax", "sigmoid"}:
             what = (
-                f"The loss makes probabilities of the logits it takes, and is given the output of a {name}."
+                f"The loss takes logits and makes probabilities of them, and is given the output of a {name}."
             )
             mend = f"Leave the {name} away before the loss, and take it where probabilities are wanted."
             yield found(Kind.TARGET_MISMATCH, "loss", what, "warning", remedy=mend)

@@ -66,8 +66,8 @@ def train(patient: Patient, first: Look, *, steps: int) -> Run:
     run = Run([first])
     trained = patient.trained
     if patient.optimizer is None:  # Adam takes no sparse gradients.
-        given = [each for each in first.gradients.values() if each.value is not None]
-        trained = [each.parameter for each in given if each.value is not None and not each.value.is_sparse]
+        given = [(each.parameter, each.value) for each in first.gradients.values()]
+        trained = [parameter for parameter, value in given if value is not None and not value.is_sparse]
     if not trained:
         return run
     optimizer = patient.optimizer or torch.optim.Adam(trained, lr=1e-3, foreach=False)

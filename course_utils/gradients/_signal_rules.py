@@ -166,8 +166,8 @@ def vanishing(look: Look) -> Iterator[Finding]:
             return
         # What is added to something larger, or put out at last, is not lost for a layer that comes after.
         place = look.trace.calls.index(call)
-        later = [each.inputs[0].varying for each in chain if each.began > place][:1]
-        if _is_faint(call) and out.varying and any(each < ONE_HOP * min(came.varying, 1.0) for each in later):
+        goes_on = next((each.inputs[0].varying for each in chain if each.began > place), math.inf)
+        if _is_faint(call) and out.varying and goes_on < ONE_HOP * min(came.varying, 1.0):
             sizes = f"{out.varying:.2g} behind `{call.name}`, and {came.varying:.2g} before it"
             what = f"What differs between rows is {sizes}."
             yield found(Kind.VANISHING_SIGNAL, call.name, what, size=out.rms, before=largest)
