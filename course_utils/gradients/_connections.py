@@ -28,9 +28,10 @@ CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, HeteroConv)
 
 def unregistered(patient: Patient, first: Look, last: Look, inputs: Iterable[Tensor]) -> Iterator[Finding]:
     """Find what takes part in the loss and is in no register of the model, nor an input, nor of another model."""
-    known = {id(each) for each in [*patient.registered.values(), *patient.trained, *inputs]}
-    unknown = [leaf for leaf in (first.tape.leaves if first.tape else ()) if id(leaf) not in known]
-    if not unknown or first.tape is None:
+    known = {id(each) for each in [*patient.registered.values(), *inputs]} | patient.held
+    assert first.tape is not None
+    unknown = [leaf for leaf in first.tape.leaves if id(leaf) not in known]
+    if not unknown:
         return
     if last is first:  # Nothing was trained.
         last = patient.look(measures=False, backward=False)
@@ -39,7 +40,8 @@ def unregistered(patient: Patient, first: Look, last: Look, inputs: Iterable[Ten
     made = {id(parameter) for parameter in patient.model.parameters()} & lasting
     names = {id(tensor): name for name, tensor in walk_parameters(dict(walk_modules(patient.model)))}
     names |= patient.hidden
-    hidden = [names[id(leaf)] for leaf in unknown if id(leaf) in names and id(leaf) not in made]
+    unknown = [leaf for leaf in unknown if id(leaf) not in made]
+    hidden = [names[id(leaf)] for leaf in unknown if id(leaf) in names]
     for where in group_names(hidden, names.values()):
         what = f"`{where}` takes part in the loss and is not registered with the model."
         yield found(Kind.UNREGISTERED_PARAMETER, where, what)
@@ -47,7 +49,7 @@ def unregistered(patient: Patient, first: Look, last: Look, inputs: Iterable[Ten
     for leaf in unknown:
         # A plain tensor that `loss_fn` makes anew is what a derivative is taken by, such as positions for forces.
         is_point = not isinstance(leaf, nn.Parameter) and id(leaf) not in lasting
-        if id(leaf) not in names and id(leaf) not in made and not is_point:
+        if id(leaf) not in names and not is_point:
             place = first.tape.leaf_place(leaf), id(leaf) in lasting
             nameless.setdefault(place, []).append(tuple(leaf.shape))
     for (where, stays), shapes in nameless.items():
@@ -59,35 +61,32 @@ def unregistered(patient: Patient, first: Look, last: Look, inputs: Iterable[Ten
 
 def misses_all(patient: Patient, tape: Tape) -> bool:
     """Whether a loss reaches tensors that ask for a gradient themselves, and no parameter of anything."""
-    known = patient.hidden.keys() | {id(tensor) for tensor in patient.trained}
-    asks = any(parameter.requires_grad for parameter in patient.registered.values())
-    return asks and not any(isinstance(leaf, nn.Parameter) or id(leaf) in known for leaf in tape.leaves)
+    known = patient.hidden.keys() | patient.held
+    reached = any(isinstance(leaf, nn.Parameter) or id(leaf) in known for leaf in tape.leaves)
+    return bool(patient.trainable) and not reached
 
 
 def unconnected(patient: Patient, first: Look, expected: Collection[str]) -> Iterator[Finding]:
     """Find parameters that no loss so far gave a gradient."""
-    trainable = {name: p for name, p in patient.registered.items() if p.requires_grad}
+    trainable = patient.trainable
     # With a gradient nowhere, something takes them all away as they come, such as a step in the backward pass.
     given = patient.given or set(patient.reached)
     missed = [n for n, p in trainable.items() if id(p) not in given and not is_expected(n, expected)]
-    called, held = {call.name for call in first.trace.calls}, {id(tensor) for tensor in patient.trained}
+    called = {call.name for call in first.trace.calls}
     for where in group_names(missed, trainable):
         module = (where if where in patient.modules else where.rpartition(".")[0]) or ROOT
         ran = module in called
-        what = f"`{where}` asks for a gradient and gets none. " + (
-            f"`{module}` runs, but the loss does not depend on it: it is not used there, or the graph is cut."
-            if ran
-            else f"`{module}` is never called."
-        )
+        why = "runs, but the loss does not depend on it: it is not used there, or the graph is cut."
+        what = f"`{where}` asks for a gradient and gets none. `{module}` {why if ran else 'is never called.'}"
         severity: Severity = "error" if ran else "warning"
-        below = [p for name, p in trainable.items() if is_expected(name, [where])]
-        if patient.optimizer is not None and held.isdisjoint(map(id, below)):
+        below = {id(p) for name, p in trainable.items() if is_expected(name, [where])}
+        if patient.optimizer is not None and patient.held.isdisjoint(below):
             severity = "info"  # Nobody means to train it: the optimizer does not hold it either.
         layer = _library_layer(patient, module)
         rest = {id(p) for name, p in trainable.items() if is_expected(name, [layer])}
         if layer and not rest.isdisjoint(given) and "edge" not in where.removeprefix(layer):
             severity = "info"  # A library's layer that learns makes no use of it, and it does not wait for edge_attr.
-        yield found(Kind.UNCONNECTED_PARAMETER, where, what, severity, called=ran)
+        yield found(Kind.UNCONNECTED_PARAMETER, where, what, severity)
 
 
 def _library_layer(patient: Patient, name: str) -> str:
@@ -107,11 +106,11 @@ def _is_of_library(module: nn.Module | None) -> bool:
 
 def not_in_optimizer(patient: Patient, expected: Collection[str]) -> Iterator[Finding]:
     """Find parameters that get a gradient, and that the optimizer does not hold."""
-    held = {id(tensor) for tensor in patient.trained}
-    trainable = {name: p for name, p in patient.registered.items() if p.requires_grad}
-    missed = [name for name, p in trainable.items() if id(p) in patient.reached and id(p) not in held]
-    missed = [name for name in missed if not is_expected(name, expected)]
-    for where in group_names(missed, trainable) if patient.optimizer is not None else ():
+    if patient.optimizer is None:
+        return
+    trainable, outside = patient.trainable, patient.reached.keys() - patient.held
+    missed = [name for name, p in trainable.items() if id(p) in outside and not is_expected(name, expected)]
+    for where in group_names(missed, trainable):
         what = f"`{where}` is in none of the optimizer's groups."
         yield found(Kind.NOT_IN_OPTIMIZER, where, what, optimizer=type(patient.optimizer).__name__)
 

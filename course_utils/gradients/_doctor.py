@@ -33,27 +33,19 @@ SLOW = PACE | {Kind.BLOCKED_GRADIENT, Kind.ZERO_GRADIENT, Kind.VANISHING_GRADIEN
 WEAK = SLOW | {Kind.COLLAPSED_REPRESENTATION, Kind.VANISHING_SIGNAL}
 SIGNALS = WEAK | {Kind.DEAD_UNITS, Kind.SATURATED_UNITS}
 NON_FINITE = {Kind.NON_FINITE_ACTIVATION, Kind.NON_FINITE_LOSS, Kind.NON_FINITE_GRADIENT}
+INVALID = {Kind.NON_FINITE_INPUT, Kind.INVALID_EDGE_INDEX, Kind.EMPTY_MASK, Kind.TARGET_MISMATCH}
+UNTRAINED = {Kind.UNREGISTERED_PARAMETER, Kind.UNCONNECTED_PARAMETER, Kind.NOT_IN_OPTIMIZER}
 CONSEQUENCES: tuple[tuple[set[Kind], set[Kind]], ...] = (
-    (
-        {Kind.NON_FINITE_INPUT, Kind.INVALID_EDGE_INDEX, Kind.EMPTY_MASK, Kind.TARGET_MISMATCH},
-        SIGNALS | NON_FINITE | {Kind.CRASH},
-    ),
+    (INVALID, SIGNALS | NON_FINITE | {Kind.CRASH}),
     ({Kind.UNSCALED_FEATURES}, SIGNALS | NON_FINITE),
     ({Kind.NEGATIVE_EDGE_WEIGHT}, SLOW | NON_FINITE),
     ({Kind.SUSPICIOUS_EDGE_INDEX}, {Kind.COLLAPSED_REPRESENTATION, Kind.ZERO_GRADIENT, Kind.CRASH}),
-    ({Kind.CONSTANT_FEATURE}, {Kind.COLLAPSED_REPRESENTATION, Kind.NON_FINITE_ACTIVATION}),
     ({Kind.DEAD_UNITS, Kind.SATURATED_UNITS}, WEAK),
     ({Kind.EXPLODING_GRADIENT}, PACE | NON_FINITE | {Kind.COLLAPSED_REPRESENTATION}),
-    ({Kind.NON_FINITE_ACTIVATION}, SIGNALS | {Kind.NON_FINITE_LOSS, Kind.NON_FINITE_GRADIENT}),
+    ({Kind.NON_FINITE_ACTIVATION}, SIGNALS | NON_FINITE),
     ({Kind.COLLAPSED_REPRESENTATION, Kind.VANISHING_SIGNAL, Kind.NON_FINITE_GRADIENT}, SLOW),
-    ({Kind.NON_FINITE_LOSS}, SLOW | {Kind.NON_FINITE_GRADIENT}),
-    (
-        {Kind.UNREGISTERED_PARAMETER, Kind.UNCONNECTED_PARAMETER, Kind.NOT_IN_OPTIMIZER},
-        {Kind.LEARNING_RATE_TOO_LOW},
-    ),
-    ({Kind.BLOCKED_GRADIENT}, PACE | {Kind.ZERO_GRADIENT, Kind.VANISHING_GRADIENT}),
-    ({Kind.ZERO_GRADIENT}, PACE | {Kind.VANISHING_GRADIENT}),
-    ({Kind.VANISHING_GRADIENT}, PACE),
+    (UNTRAINED, {Kind.LEARNING_RATE_TOO_LOW}),
+    ({Kind.BLOCKED_GRADIENT, Kind.ZERO_GRADIENT}, PACE | {Kind.ZERO_GRADIENT, Kind.VANISHING_GRADIENT}),
 )
 # At this share of the loss of knowing nothing, nothing is left to learn.
 IDEAL = 1e-6
@@ -118,16 +110,13 @@ def diagnose(
 def _examine(patient: Patient, *, data: Any, steps: int, expected: Collection[str]) -> Iterator[Finding]:
     first = patient.look()
     if first.error is not None and (bare := patient.look(measures=False)).error is None:
-        first = (
-            bare  # The hooks do not fit what the model does, as under `torch.func.vmap`: less can be seen.
-        )
+        # The hooks do not fit what the model does, as under `torch.func.vmap`: less can be seen.
+        first = bare
     tensors = _inputs(first, data)
     # A gap that gets no farther than the input, as behind a mask, is no fault.
     stays = first.is_finite and all(out.finite for call in first.trace.calls for out in call.outputs)
     directed = goes_by_direction(patient.modules.values())
-    yield from look_at_tensors(
-        tensors, scale=False, gaps="info" if stays else None, one_way="info" if directed else None
-    )
+    yield from look_at_tensors(tensors, gaps="info" if stays else None, one_way="info" if directed else None)
     yield from loss_rules.targets(first)
     yield from (crashes := list(loss_rules.crash(first)))
     if crashes:
@@ -160,16 +149,11 @@ def _examine_training(
     if alike:  # unless a gate that begins at zero has opened since
         alike = list(signal_rules.outputs_alike(patient.look(backward=False), tensors))
     yield from signal_rules.scale(first, tensors)
-    sizes = [
-        *signal_rules.dead(first),
-        *signal_rules.saturated(first),
-        *(list(signal_rules.units_alike(first)) or signal_rules.nodes_alike(first, tensors)),
-        *signal_rules.vanishing(first),
-        *(
-            list(gradient_rules.exploding(patient, first, run))
-            or gradient_rules.vanishing_gradient(first, run)
-        ),
-    ]
+    sizes = [*signal_rules.dead(first), *signal_rules.saturated(first)]
+    sizes += list(signal_rules.units_alike(first)) or signal_rules.nodes_alike(first, tensors)
+    sizes += signal_rules.vanishing(first)
+    exploding = list(gradient_rules.exploding(patient, first, run))
+    sizes += exploding or gradient_rules.vanishing_gradient(first, run)
     # Whatever its units look like, a model far better than guessing does its work.
     if (sizes or alike) and patient.has_learned(first.value):
         sizes = alike = []
@@ -202,7 +186,7 @@ def _inputs(look: Look, data: Any) -> dict[str, Tensor]:
 
 def _given(look: Look) -> dict[str, Tensor]:
     """Name what the model and the loss were called with as a graph's parts are named."""
-    targets = (saved(node, "target") for node in (look.tape.nodes if look.tape else ()))
+    targets = (saved(node, "target") for node in look.nodes)
     tensors = named_tensors(look.trace.arguments | {"y": next((y for y in targets if y is not None), None)})
     for name, value in list(tensors.items()):  # A layer of one's own may call its edges e, ei or adj.
         if name.startswith(("e", "adj")) and value.dtype == torch.int64 and value.shape[:1] == (2,):
@@ -221,16 +205,16 @@ def _given(look: Look) -> dict[str, Tensor]:
 
 def _causes(findings: list[Finding]) -> Iterator[Finding]:
     """Leave out what follows from something else, and what was found twice."""
-    faults = {finding.kind for finding in findings if finding.severity != "info"}
     grave = {finding.kind for finding in findings if finding.severity == "error"}
-    lost = grave & NON_FINITE
+    # What is milder than others of its kind, such as an empty mask for tests, explains nothing.
+    faults = grave | {each.kind for each in findings if each.severity == ADVICE[each.kind].severity != "info"}
     explained: set[Kind] = set()
     blamed: set[Kind] = set()  # for numbers that are lost: an error, whatever it is otherwise
     for causes, consequences in CONSEQUENCES:
         for cause in (causes & faults) - explained:
-            lesser = cause not in grave and ADVICE[cause].severity == "error"
-            explained |= consequences - {cause} - (lost if lesser else set())
-            blamed |= {cause} if lost & consequences and not lesser else set()
+            explained |= consequences - {cause}
+            if grave & NON_FINITE & consequences:
+                blamed.add(cause)
     seen = set()
     for each in findings:
         finding = replace(each, severity="error") if each.kind in blamed and each.severity != "info" else each

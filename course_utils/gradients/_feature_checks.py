@@ -33,7 +33,7 @@ def check_numbers(name: str, tensor: Tensor, severity: Severity | None = None) -
     if not bool(torch.stack(values.aminmax()).isfinite().all()):
         num_nan, num_inf = int(values.isnan().sum()), int(values.isinf().sum())
         what = f"`{name}` holds {num_nan} NaN and {num_inf} infinite entries of {values.numel()}."
-        yield found(Kind.NON_FINITE_INPUT, name, what, severity, nan=num_nan, inf=num_inf)
+        yield found(Kind.NON_FINITE_INPUT, name, what, severity)
 
 
 def constant_columns(x: Tensor, *, alone: bool) -> Iterator[Finding]:
@@ -49,16 +49,21 @@ def constant_columns(x: Tensor, *, alone: bool) -> Iterator[Finding]:
     columns = constant.nonzero()[:, 0].tolist()
     if not columns:
         return
-    what = (
-        f"{len(columns)} of {x.size(1)} columns of `x` have the same value in all rows (column {columns[0]})."
-    )
+    count, first = len(columns), columns[0]
+    what = f"{count} of {x.size(1)} columns of `x` have the same value in all rows (column {first})."
     # A column of ones is a deliberate bias. Zeros add nothing, such as words that no text holds, or what a careful
     # standardising leaves.
     harmless = not alone if constant.all() else set(x[0, columns].tolist()) <= {0.0, 1.0}
     severity: Severity = "info" if harmless else "warning"
-    yield found(
-        Kind.CONSTANT_FEATURE, "x", what, severity, columns=columns[:10], value=float(x[0, columns[0]])
-    )
+    yield found(Kind.CONSTANT_FEATURE, "x", what, severity, columns=columns[:10], value=float(x[0, first]))
+
+
+def feature_rows(tensors: dict[str, Tensor]) -> Tensor | None:
+    """Return the features as a matrix; None without rows, or sequences, of numbers."""
+    x = tensors.get("x")
+    if x is None or x.dim() not in {2, 3} or not x.numel() or not x.is_floating_point():
+        return None
+    return as_rows(x)
 
 
 def as_rows(x: Tensor) -> Tensor:
@@ -78,10 +83,8 @@ def unscaled(name: str, x: Tensor) -> Iterator[Finding]:
     sizes = _column_sizes(x)
     median, largest, column = _typical(sizes), float(sizes.max()), int(sizes.argmax())
     if median and largest > SPREAD * median:
-        what = (
-            f"Column {column} of `{name}` is about {largest:.3g} in size, the typical column {median:.3g}: "
-            f"{largest / median:.3g} times as much."
-        )
+        usual = f"the typical column {median:.3g}: {largest / median:.3g} times as much"
+        what = f"Column {column} of `{name}` is about {largest:.3g} in size, {usual}."
     elif median > LARGE:
         what = f"The entries of `{name}` are about {median:.3g} in size."
     else:

@@ -47,9 +47,6 @@ class FailureKind(StrEnum):
     LEARNING_RATE_TOO_LOW = "learning_rate_too_low"
 
 
-ORDER = {kind: place for place, kind in enumerate(FailureKind)}
-
-
 @dataclass(frozen=True)
 class Finding:
     """One thing that is wrong, or worth knowing.
@@ -83,10 +80,10 @@ class Finding:
     @property
     def rank(self) -> tuple[int, int]:
         """Sort key: errors before warnings, and each in the order of looking."""
-        return get_args(Severity).index(self.severity), ORDER[self.kind]
+        return get_args(Severity).index(self.severity), list(FailureKind).index(self.kind)
 
     def _rows(self) -> list[tuple[str, str]]:
-        seen = ", ".join(f"{name} = {show(value)}" for name, value in self.evidence.items())
+        seen = ", ".join(f"{name} = {_show(value)}" for name, value in self.evidence.items())
         rows = [("What", self.message), ("Numbers", seen), ("Mend", self.remedy), ("Read", self.notebook)]
         return [(label, text) for label, text in rows if text]
 
@@ -149,7 +146,7 @@ class Diagnosis:
         return f'<div><div style="font-weight:700">{html.escape(self.head)}</div>{cards}</div>'
 
 
-def show(value: Any) -> str:
+def _show(value: Any) -> str:
     """Write a number shortly, and anything else as it is."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 

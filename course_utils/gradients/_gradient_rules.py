@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from course_utils.gradients._advice import found
 from course_utils.gradients._connections import group_names, is_expected
@@ -56,14 +56,13 @@ def zero_gradients(first: Look, later: Look, expected: Collection[str]) -> Itera
 
     What is zero at first only, such as what stands before a gate that begins at zero, mends itself.
     """
-    top = max((gradient.strength for gradient in later.gradients.values()), default=0.0)
     causes: dict[tuple[Kind, str, str, bool], list[str]] = {}
     for name, gradient in first.gradients.items():
         if (
             gradient.value is not None
             and (gradient.norm == 0 or _held_back(first, gradient))
             and name in later.gradients
-            and later.gradients[name].strength <= max(GROWN * gradient.strength, HELD_BACK * top)
+            and later.gradients[name].strength <= max(GROWN * gradient.strength, HELD_BACK * later.strongest)
             and not is_expected(name, expected)
             and not (_is_idle_bias(name, first) or _is_idle_bias(name, later))
         ):
@@ -78,11 +77,7 @@ def zero_gradients(first: Look, later: Look, expected: Collection[str]) -> Itera
         else:
             places = group_names(names, first.gradients)[:1] if kind is Kind.ZERO_GRADIENT else names
         for where in places:
-            gradient_of = first.gradients.get(where)
-            numbers: dict[str, Any] = {} if gradient_of is None else {"size": gradient_of.weight_norm}
-            yield found(
-                kind, where, f"The gradient of `{where}` is zero{how}.", severity, gradient=0.0, **numbers
-            )
+            yield found(kind, where, f"The gradient of `{where}` is zero{how}.", severity)
 
 
 def _cause(look: Look, gradient: Gradient) -> tuple[Kind, str, str, bool]:
@@ -94,22 +89,14 @@ def _cause(look: Look, gradient: Gradient) -> tuple[Kind, str, str, bool]:
     """
     key, tape = id(gradient.parameter), look.tape
     assert tape is not None
-    arrived = [
-        went
-        for passage in look.passages
-        for (before, _), went in zip(passage.node.next_functions, passage.went, strict=False)
-        if getattr(before, "variable", None) is gradient.parameter
-    ]
+    ways_to = [way for passage in look.passages for way in passage.ways]
+    arrived = [went for before, went in ways_to if getattr(before, "variable", None) is gradient.parameter]
     if gradient.norm == 0 and len(arrived) == 1 and arrived[0]:  # with several uses they may cancel
         return Kind.ZERO_GRADIENT, ": it arrives, and a hook on the parameter makes it zero", "", False
     for passage in look.passages:
         if not passage.came or not math.isfinite(passage.came):
             continue
-        ways = [
-            (before, went or 0.0)
-            for (before, _), went in zip(passage.node.next_functions, passage.went, strict=False)
-            if before is not None and key in upstream(before)
-        ]
+        ways = [(before, went or 0.0) for before, went in passage.ways if key in upstream(before)]
         if not ways or any(went > HELD_BACK * passage.came for _, went in ways):
             continue
         name = operation(passage.node).lower()
@@ -129,11 +116,9 @@ def _cause(look: Look, gradient: Gradient) -> tuple[Kind, str, str, bool]:
 def _is_alternative(look: Look, name: str) -> bool:
     """Whether another one of a list of layers, not after it on the way to the loss, learns in its place."""
     assert look.tape is not None
-    learns = [
-        gradient.parameter
-        for other, gradient in look.gradients.items()
-        if other != name and gradient.norm and re.sub(r"\d+", "", other) == re.sub(r"\d+", "", name)
-    ]
+    pattern = re.sub(r"\d+", "", name)
+    alike = [each for other, each in look.gradients.items() if re.sub(r"\d+", "", other) == pattern]
+    learns = [each.parameter for each in alike if each.norm and each is not look.gradients[name]]
     after = look.tape.downstream(look.gradients[name].parameter) if learns else set()
     return any(id(parameter) not in after for parameter in learns)
 
@@ -152,11 +137,8 @@ def _held_back(look: Look, gradient: Gradient) -> bool:
 def _is_idle_bias(name: str, look: Look) -> bool:
     """Whether it is a bias whose layer learns: before a normalisation it changes nothing, and is harmless."""
     layer, _, last = name.rpartition(".")
-    return "bias" in last and any(
-        gradient.norm
-        for other, gradient in look.gradients.items()
-        if other != name and other.rpartition(".")[0] == layer
-    )
+    others = [other for other in look.gradients if other != name and other.rpartition(".")[0] == layer]
+    return "bias" in last and any(look.gradients[other].norm for other in others)
 
 
 def exploding(patient: Patient, look: Look, run: Run) -> Iterator[Finding]:
@@ -164,9 +146,7 @@ def exploding(patient: Patient, look: Look, run: Run) -> Iterator[Finding]:
 
     A gradient that is strong at the first look only, and does no harm, is left to the optimizer.
     """
-    strengths = {name: gradient.strength for name, gradient in look.gradients.items()}
-    top = max(strengths.values(), default=0.0)
-    calls = [call for call in look.trace.calls if call.owns and call.inputs and call.outputs]
+    top, calls = look.strongest, look.layers
     ends = [call for call in look.trace.calls if call.name == ROOT and call.outputs]
     largest = max((call.outputs[0].rms for call in calls + ends), default=0.0)
     grown = largest > EXPLODED * max(calls[0].inputs[0].rms if calls else 0.0, 1.0)
@@ -178,21 +158,18 @@ def exploding(patient: Patient, look: Look, run: Run) -> Iterator[Finding]:
     sizes = [abs(look.value), scale, *(min(out.rms, 1.0) for call in calls[-1:] for out in call.outputs)]
     if not (grown and look.value > WORSE * scale > 0) and top <= EXPLODED * max(sizes):
         return
-    later = max((gradient.strength for gradient in run.later.gradients.values()), default=0.0)
-    if later <= EXPLODED * scale and run.values[-1] < min(look.value, WORSE * scale):
+    if run.later.strongest <= EXPLODED * scale and run.values[-1] < min(look.value, WORSE * scale):
         return
-    strongest = max(strengths, key=strengths.__getitem__)
     # The layer that enlarges the signal most, if one stands out.
     gains = {call.name: call.outputs[0].rms / call.inputs[0].rms for call in calls if call.inputs[0].rms > 0}
     where = max(gains, key=gains.__getitem__, default="")
     if not where or gains[where] <= 10 * max(1.0, min(gains.values())):
-        where = strongest
-    what = (
-        f"Changing `{where}` by its own size would change the loss by {top:.2g}, as far as its gradient tells; "
-        f"a model that knows nothing has a loss of {scale:.2g}."
+        where = max(look.gradients, key=lambda name: look.gradients[name].strength)
+    change = (
+        f"Changing `{where}` by its own size would change the loss by {top:.2g}, as far as its gradient tells"
     )
-    numbers: dict[str, Any] = {"gradient_norm": look.gradients[strongest].norm}
-    yield found(Kind.EXPLODING_GRADIENT, where, what, strength=top, loss=look.value, **numbers)
+    what = f"{change}; a model that knows nothing has a loss of {scale:.2g}."
+    yield found(Kind.EXPLODING_GRADIENT, where, what, strength=top, loss=look.value)
 
 
 def vanishing_gradient(first: Look, run: Run) -> Iterator[Finding]:
@@ -201,7 +178,7 @@ def vanishing_gradient(first: Look, run: Run) -> Iterator[Finding]:
     matrices = [name for name, gradient in first.gradients.items() if gradient.parameter.dim() > 1]
     strong = {id(g.parameter) for name, g in first.gradients.items() if g.strength and name not in faint}
     steps = {id(tensor): change for tensor, change in run.step}
-    weak: dict[str, float] = {}
+    weak: list[str] = []
     for name in faint.intersection(matrices):
         gradient = first.gradients[name]
         step = steps.get(id(gradient.parameter))
@@ -215,21 +192,19 @@ def vanishing_gradient(first: Look, run: Run) -> Iterator[Finding]:
             and first.tape is not None
             and first.tape.downstream(gradient.parameter) & strong
         ):
-            weak[name] = gradient.strength
+            weak.append(name)
     if weak:
-        where = min(weak, key=weak.__getitem__)
-        share = weak[where] / max(gradient.strength for gradient in first.gradients.values())
-        what = (
-            f"{len(weak)} of {len(first.gradients)} parameters get a gradient far weaker than the strongest; that of "
-            f"`{where}` has {share:.2g} times its strength."
-        )
-        numbers: dict[str, Any] = {"gradient_norm": first.gradients[where].norm, "share": share}
-        yield found(Kind.VANISHING_GRADIENT, where, what, **numbers)
+        where = min(weak, key=lambda name: first.gradients[name].strength)
+        share = first.gradients[where].strength / first.strongest
+        count = f"{len(weak)} of {len(first.gradients)}"
+        what = f"{count} parameters get a gradient far weaker than the strongest; that of `{where}` has"
+        what = f"{what} {share:.2g} times its strength."
+        yield found(Kind.VANISHING_GRADIENT, where, what, gradient_norm=first.gradients[where].norm)
 
 
 def _faint(look: Look) -> set[str]:
-    top = max((gradient.strength for gradient in look.gradients.values()), default=0.0)
-    return {name for name, gradient in look.gradients.items() if 0 < gradient.strength < VANISHED * top}
+    limit = VANISHED * look.strongest
+    return {name for name, gradient in look.gradients.items() if 0 < gradient.strength < limit}
 
 
 def _of_the_same_layer(name: str, names: list[str]) -> list[str]:

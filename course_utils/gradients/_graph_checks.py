@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
+from course_utils.gradients import _feature_checks as features
 from course_utils.gradients._advice import found
-from course_utils.gradients._feature_checks import SPREAD, as_rows, check_numbers, constant_columns, unscaled
 from course_utils.gradients._findings import FailureKind as Kind
 
 if TYPE_CHECKING:
@@ -51,29 +51,24 @@ def check_graph(data: Any) -> list[Finding]:
     if not tensors:
         msg = f"check_graph looks at x, edge_index, y and masks; {type(data).__name__} has none of them."
         raise TypeError(msg)
-    return sorted(look_at_tensors(tensors), key=lambda finding: finding.rank)
+    rows = features.feature_rows(tensors)
+    sizes = [] if rows is None else features.unscaled("x", rows)
+    return sorted([*sizes, *look_at_tensors(tensors)], key=lambda finding: finding.rank)
 
 
 def look_at_tensors(
-    tensors: dict[str, Tensor],
-    *,
-    scale: bool = True,
-    gaps: Severity | None = None,
-    one_way: Severity | None = None,
+    tensors: dict[str, Tensor], *, gaps: Severity | None = None, one_way: Severity | None = None
 ) -> Iterator[Finding]:
-    """Yield what is wrong with tensors known by name.
+    """Yield what is wrong with tensors known by name, the sizes of the features left out.
 
-    `scale` asks for the sizes of the features too. `gaps` says how grave it is what may make numbers NaN, and
-    `one_way` that all links lead from lower to higher numbers, or back.
+    `gaps` says how grave it is what may make numbers NaN, and `one_way` that all links lead from lower to higher
+    numbers, or back.
     """
     for name in ("x", "edge_weight", "edge_attr", "pos", "y"):
         if name in tensors:
-            yield from check_numbers(name, tensors[name], gaps)
-    x = tensors.get("x")
-    if x is not None and x.dim() in {2, 3} and x.numel() and x.is_floating_point():  # rows, or rows of steps
-        if scale:
-            yield from unscaled("x", as_rows(x))
-        yield from constant_columns(as_rows(x), alone="edge_index" not in tensors)
+            yield from features.check_numbers(name, tensors[name], gaps)
+    if (rows := features.feature_rows(tensors)) is not None:
+        yield from features.constant_columns(rows, alone="edge_index" not in tensors)
     num_nodes = count_nodes(tensors)
     if "edge_index" in tensors:
         yield from _check_edges(tensors["edge_index"], num_nodes, tensors, one_way)
@@ -89,11 +84,8 @@ def goes_by_direction(modules: Iterable[nn.Module]) -> bool:
     """
     layers = [module for module in modules if isinstance(module, MessagePassing)]
     symmetric = {"gcn_norm", "get_laplacian"}
-    return bool(layers) and not any(
-        symmetric.intersection(vars(sys.modules[kind.__module__]))
-        for module in layers
-        for kind in type(module).__mro__
-    )
+    sources = [vars(sys.modules[kind.__module__]) for module in layers for kind in type(module).__mro__]
+    return bool(layers) and all(symmetric.isdisjoint(names) for names in sources)
 
 
 def named_tensors(data: Any) -> dict[str, Tensor]:
@@ -131,26 +123,25 @@ def _check_edges(
         is_dense = shape == (num_nodes, num_nodes)
         mend = "A dense adjacency becomes a list of edges with `edge_index = adjacency.nonzero().t()`."
         what = f"`edge_index` has shape {shape}; it must be (2, E), sources above targets."
-        yield found(invalid, where, what, remedy=mend if is_dense else None, shape=shape)
+        yield found(invalid, where, what, remedy=mend if is_dense else None)
         return
     if edge_index.dtype != torch.int64:
         what = f"`edge_index` is {edge_index.dtype}; node numbers must be torch.int64."
         mend = "Write `edge_index = edge_index.long()`, and check that no number was rounded before."
-        yield found(invalid, where, what, remedy=mend, dtype=str(edge_index.dtype))
+        yield found(invalid, where, what, remedy=mend)
         return
     if not edge_index.numel():
-        what = "There are no edges, so no node hears of another."
-        yield found(Kind.SUSPICIOUS_EDGE_INDEX, where, what, edges=0)
+        yield _suspicious("There are no edges, so no node hears of another.")
         return
     low, high = int(edge_index.min()), int(edge_index.max())
     if low < 0:
         count = int((edge_index < 0).any(dim=0).sum())
         what = f"{count} edges have a negative node number (the lowest is {low}), which looks like padding."
         mend = "Remove them: `edge_index = edge_index[:, (edge_index >= 0).all(dim=0)]`."
-        yield found(invalid, where, what, remedy=mend, negative=count)
+        yield found(invalid, where, what, remedy=mend)
     if num_nodes is not None and high >= num_nodes:
         what = f"`edge_index` names node {high}, but there are {num_nodes} nodes, numbered from 0."
-        yield found(invalid, where, what, highest=high, num_nodes=num_nodes)
+        yield found(invalid, where, what)
     elif low >= 0:
         yield from _check_links(edge_index, num_nodes or high + 1, tensors, one_way)
 
@@ -160,39 +151,41 @@ def _check_links(
 ) -> Iterator[Finding]:
     """Look at a valid list of edges for one that says something else than was meant."""
     source, target = edge_index
-    where, kind = "edge_index", Kind.SUSPICIOUS_EDGE_INDEX
     if source.numel() == 2 and not torch.equal(edge_index, edge_index.t()):  # noqa: PLR2004 (2 x 2)
         what = "`edge_index` is 2 x 2: the same numbers transposed are another graph, and nothing would tell."
-        yield found(kind, where, what, shape=(2, 2))
+        yield _suspicious(what, shape=(2, 2))
     loops = source == target
     if loops.all():
-        yield found(kind, where, "All edges lead from a node to itself, so no node hears of another.")
+        yield _suspicious("All edges lead from a node to itself, so no node hears of another.")
         return
     hears, speaks = (torch.bincount(ends[~loops], minlength=num_nodes) > 0 for ends in (target, source))
     key, back = (source * num_nodes + target).sort().values, (target * num_nodes + source).sort().values
     if duplicates := int((key[1:] == key[:-1]).sum()):
         what = f"{duplicates} of {len(key)} edges are there more than once, and count as often."
-        yield found(kind, where, what, "info", duplicates=duplicates)
+        yield _suspicious(what, "info")
     batch = tensors.get("batch", torch.zeros_like(hears))
     if len(batch) == num_nodes and (crossing := int((batch[source] != batch[target]).sum())):
         what = f"{crossing} edges join nodes of different graphs of the batch."
         mend = "Let `torch_geometric.loader.DataLoader` or `Batch.from_data_list` shift the node numbers."
-        yield found(kind, where, what, remedy=mend, crossing=crossing)
+        yield _suspicious(what, remedy=mend)
     learners = _chosen(tensors, num_nodes)
     if isolated := int((~hears & ~speaks).sum()):
         what = f"{isolated} of {num_nodes} nodes have no edge."
-        numbers: dict[str, Any] = {"isolated": isolated, "num_nodes": num_nodes}
         alone = 0.0 if learners is None else float((~hears & ~speaks)[learners].float().mean())
         if alone > MOST:
             what = f"{what[:-1]}, and {alone:.0%} of the training nodes are among them."
             mend = "Check the node numbers of the edges: those of a second graph go on where the first one's end."
-            yield found(kind, where, what, remedy=mend, **numbers)
+            yield _suspicious(what, remedy=mend)
         else:
-            yield found(kind, where, what, "info", **numbers)
+            yield _suspicious(what, "info")
     if not torch.equal(key, back):
         share = float((~torch.isin(key, back)).sum() / (~loops).sum())
         silent = 0.0 if learners is None else float((~hears & speaks)[learners].float().mean())
         yield from _check_direction(edge_index[:, ~loops], share, silent, one_way)
+
+
+def _suspicious(what: str, severity: Severity | None = None, **more: Any) -> Finding:
+    return found(Kind.SUSPICIOUS_EDGE_INDEX, "edge_index", what, severity, **more)
 
 
 def _check_direction(
@@ -200,25 +193,19 @@ def _check_direction(
 ) -> Iterator[Finding]:
     """Look at edges of which a share has no edge back, and the share of training nodes that hear nothing."""
     source, target = edge_index
-    where, kind = "edge_index", Kind.SUSPICIOUS_EDGE_INDEX
+    ordered = bool((source < target).all() or (source > target).all())
     # Where no node both sends and receives, there are two kinds of nodes, and their order is that of the kinds.
-    ordered = bool((source < target).all() or (source > target).all()) and bool(
-        torch.isin(source, target).any()
-    )
+    one_kind = bool(torch.isin(source, target).any())
     if silent > NEARLY_ALL:
         what = f"{silent:.0%} of the training nodes send messages and receive none: the edges look reversed."
         mend = "Turn them round: `edge_index = edge_index.flip(0)`. Messages go from row 0 to row 1."
-        yield found(
-            kind, where, what, remedy=mend, one_way_share=share, training_nodes_that_hear_nothing=silent
-        )
-    elif share == 1 and ordered and len(source) >= MANY_EDGES:
-        what = (
-            "Each link is there in one direction only, always between the same ends: half of it seems lost."
-        )
-        yield found(kind, where, what, severity, one_way_share=share)
+        yield _suspicious(what, remedy=mend)
+    elif share == 1 and ordered and one_kind and len(source) >= MANY_EDGES:
+        what = "Each link is there in one direction only, always between the same ends: half seems lost."
+        yield _suspicious(what, severity)
     elif share:
         what = f"{share:.0%} of the edges have no edge back. Messages go from row 0 to row 1."
-        yield found(kind, where, what, "info", one_way_share=share)
+        yield _suspicious(what, "info")
 
 
 def _check_weights(tensors: dict[str, Tensor], severity: Severity | None) -> Iterator[Finding]:
@@ -231,11 +218,11 @@ def _check_weights(tensors: dict[str, Tensor], severity: Severity | None) -> Ite
         yield found(Kind.INVALID_EDGE_INDEX, "edge_weight", what)
     if count := int((weight < 0).sum()):
         what = f"{count} of {weight.numel()} edge weights are negative (the lowest is {float(weight.min()):.3g})."
-        yield found(Kind.NEGATIVE_EDGE_WEIGHT, "edge_weight", what, severity, negative=count)
+        yield found(Kind.NEGATIVE_EDGE_WEIGHT, "edge_weight", what, severity)
     positive = weight[weight > 0].detach().double()
-    if positive.numel() and (ratio := float(positive.max() / positive.median())) > SPREAD:
+    if positive.numel() and (ratio := float(positive.max() / positive.median())) > features.SPREAD:
         what = f"The largest edge weight is {ratio:.3g} times the typical one."
-        yield found(Kind.UNSCALED_FEATURES, "edge_weight", what, ratio=ratio)
+        yield found(Kind.UNSCALED_FEATURES, "edge_weight", what)
 
 
 def _check_masks(tensors: dict[str, Tensor], num_nodes: int | None) -> Iterator[Finding]:
@@ -244,18 +231,16 @@ def _check_masks(tensors: dict[str, Tensor], num_nodes: int | None) -> Iterator[
     for name, mask in masks.items():
         if not mask.numel() or (name in flags and not mask.any()):
             severity: Severity = "error" if name == "train_mask" else "warning"
-            yield found(Kind.EMPTY_MASK, name, f"`{name}` chooses no node.", severity, chosen=0)
+            yield found(Kind.EMPTY_MASK, name, f"`{name}` chooses no node.", severity)
         elif name not in flags and mask.size(0) == num_nodes and bool(((mask == 0) | (mask == 1)).all()):
             what = f"`{name}` is {mask.dtype}: as an index its zeros and ones choose nodes 0 and 1 only."
             mend = f"Write `data.{name} = data.{name}.bool()`."
-            yield found(Kind.EMPTY_MASK, name, what, remedy=mend, dtype=str(mask.dtype))
+            yield found(Kind.EMPTY_MASK, name, what, remedy=mend)
     for a, b in itertools.combinations(flags, 2):
         if flags[a].shape == flags[b].shape and (shared := int((flags[a] & flags[b]).sum())):
-            what = (
-                f"`{a}` and `{b}` share {shared} nodes, so what is measured on one is known from the other."
-            )
+            what = f"`{a}` and `{b}` share {shared} nodes: what is measured on one is known from the other."
             mend = f"Split the nodes anew, or write `data.{b} &= ~data.{a}`."
-            yield found(Kind.EMPTY_MASK, b, what, "warning", remedy=mend, shared=shared)
+            yield found(Kind.EMPTY_MASK, b, what, "warning", remedy=mend)
 
 
 def _check_labels(tensors: dict[str, Tensor], num_nodes: int | None) -> Iterator[Finding]:
@@ -263,8 +248,7 @@ def _check_labels(tensors: dict[str, Tensor], num_nodes: int | None) -> Iterator
     if y is None or not y.dim():
         return
     if "train_mask" in tensors and num_nodes is not None and y.size(0) != num_nodes:
-        what = f"`y` has {y.size(0)} entries for {num_nodes} nodes."
-        yield found(Kind.TARGET_MISMATCH, "y", what, shape=tuple(y.shape))
+        yield found(Kind.TARGET_MISMATCH, "y", f"`y` has {y.size(0)} entries for {num_nodes} nodes.")
     if y.is_floating_point() or y.dtype == torch.bool:
         return
     # -1 and -100 mark what has no label, which is harmless outside the training mask, or everywhere if ignored.
@@ -273,7 +257,7 @@ def _check_labels(tensors: dict[str, Tensor], num_nodes: int | None) -> Iterator
     negative = used[used < 0]
     if "train_mask" in tensors and not bool((negative == -100).all()):  # noqa: PLR2004 (what PyTorch ignores)
         what = f"{len(negative)} training nodes have a negative label (the lowest is {int(negative.min())})."
-        yield found(Kind.TARGET_MISMATCH, "y", what, negative=len(negative))
+        yield found(Kind.TARGET_MISMATCH, "y", what)
     if y.dim() == 2 and y.size(1) == 1:  # noqa: PLR2004
         what = f"`y` has shape {tuple(y.shape)}; class labels must be ({y.size(0)},)."
         yield found(Kind.TARGET_MISMATCH, "y", what, "info", remedy="Write `data.y = data.y.squeeze(1)`.")

@@ -25,15 +25,11 @@ LABELS = {
 }
 # Cells that have no colour on a logarithmic scale; told apart by pattern as well.
 SPECIAL: dict[str, dict[str, Any]] = {
-    "none": {
-        "label": "none (no gradient, no step)",
-        "facecolor": "white",
-        "edgecolor": "0.55",
-        "hatch": "///",
-    },
-    "zero": {"label": "exactly zero", "facecolor": "white", "edgecolor": "0.55", "hatch": ".."},
-    "nonfinite": {"label": "NaN or inf", "facecolor": "0.15", "edgecolor": "white", "hatch": "xxx"},
+    "none": {"facecolor": "white", "edgecolor": "0.55", "hatch": "///"},
+    "zero": {"facecolor": "white", "edgecolor": "0.55", "hatch": ".."},
+    "nonfinite": {"facecolor": "0.15", "edgecolor": "white", "hatch": "xxx"},
 }
+MEANING = {"none": "none (no gradient, no step)", "zero": "exactly zero", "nonfinite": "NaN or inf"}
 
 
 def draw(table: pd.DataFrame, quantity: Quantity, *, ax: Axes | None) -> Axes:
@@ -46,10 +42,9 @@ def draw(table: pd.DataFrame, quantity: Quantity, *, ax: Axes | None) -> Axes:
     cells = rows.set_index(["name", "step"])
     steps = np.unique(rows["step"])
     index = pd.MultiIndex.from_product([names, steps])
-    values, states = (
-        cells[column].reindex(index).to_numpy().reshape(len(names), -1) for column in (quantity, "state")
-    )
-    numbers = values.astype(float)
+    grid = cells[[quantity, "state"]].reindex(index)
+    numbers = grid[quantity].to_numpy(float).reshape(len(names), -1)
+    states = grid["state"].to_numpy().reshape(len(names), -1)
     marks = _marks(numbers, states, quantity)
     shown = np.where(marks == "", numbers, np.nan)
     if ax is None:
@@ -61,16 +56,15 @@ def draw(table: pd.DataFrame, quantity: Quantity, *, ax: Axes | None) -> Axes:
         mesh = ax.pcolormesh(edges, np.arange(len(names) + 1) - 0.5, shown, norm=scale, cmap="viridis")
         ax.figure.colorbar(mesh, ax=ax, label=LABELS[quantity])
     for row, column in zip(*np.nonzero(marks != ""), strict=True):
-        style = {key: value for key, value in SPECIAL[marks[row, column]].items() if key != "label"}
         corner, width = (edges[column], row - 0.5), edges[column + 1] - edges[column]
-        ax.add_patch(Rectangle(corner, width, 1, linewidth=0, **style))
+        ax.add_patch(Rectangle(corner, width, 1, linewidth=0, **SPECIAL[marks[row, column]]))
     ax.set(xlabel="step", xlim=(edges[0], edges[-1]), ylim=(len(names) - 0.5, -0.5))
     ax.set_yticks(range(len(names)), names, fontsize="small" if len(names) <= 30 else 6)  # noqa: PLR2004
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(visible=False)
     used = [name for name in SPECIAL if (marks == name).any()]
     if used:
-        patches = [Patch(**SPECIAL[name]) for name in used]
+        patches = [Patch(label=MEANING[name], **SPECIAL[name]) for name in used]
         ax.legend(handles=patches, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(used), fontsize="small")
     return ax
 

@@ -21,10 +21,12 @@ from course_utils.gradients._snapshot import (
     walk_parameters,
 )
 from course_utils.gradients._tape import Activation, Passage, Tape
-from course_utils.gradients._trace import Trace
+from course_utils.gradients._trace import Call, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from torch.autograd.graph import Node
 
 # The model has learned if its loss is this far below that of knowing nothing.
 LEARNED = 0.7
@@ -67,6 +69,21 @@ class Look:
     passages: list[Passage] = field(default_factory=list)
     gradients: dict[str, Gradient] = field(default_factory=dict)  # of registered parameters that ask for one
 
+    @property
+    def nodes(self) -> list[Node]:
+        """The operations behind the loss, from the loss on; none if it has no graph."""
+        return self.tape.nodes if self.tape else []
+
+    @property
+    def layers(self) -> list[Call]:
+        """The calls of modules with parameters of their own that take numbers in and put some out."""
+        return [call for call in self.trace.calls if call.owns and call.inputs and call.outputs]
+
+    @property
+    def strongest(self) -> float:
+        """The strength of the strongest gradient."""
+        return max((gradient.strength for gradient in self.gradients.values()), default=0.0)
+
     @cached_property
     def activations(self) -> list[Activation]:
         """The activation functions behind the loss, measured."""
@@ -95,9 +112,14 @@ class Patient:
         self.weight_norms: dict[str, float] = {}  # as last measured
         # A scheduler leaves a mark on the optimizer at the first step.
         self.has_begun = bool(getattr(optimizer, "state", ())) or hasattr(optimizer, "_opt_called")
-        self.trained = [
-            tensor for group in (optimizer.param_groups if optimizer else ()) for tensor in group["params"]
-        ]
+        groups = optimizer.param_groups if optimizer else ()
+        self.trained = [tensor for group in groups for tensor in group["params"]]
+        self.held = {id(tensor) for tensor in self.trained}
+
+    @property
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The registered parameters that ask for a gradient, by name."""
+        return {name: each for name, each in self.registered.items() if each.requires_grad}
 
     def look(self, *, measures: bool = True, backward: bool = True, anew: bool = False) -> Look:
         """Run `loss_fn` and the backward pass, with the random numbers of the first look unless others are wanted.
@@ -146,14 +168,13 @@ class Patient:
             look.error, look.error_in = error, "backward"
             return
         self.given |= {id(each) for each in self.registered.values() if each.grad is not None}
-        for name, parameter in self.registered.items():
-            if parameter.requires_grad:
-                value = parameter.grad
-                size = 0.0 if value is None else norm(value)
-                kept = value if measures else None  # or each pass would take new memory
-                if measures or name not in self.weight_norms:
-                    self.weight_norms[name] = norm(parameter)
-                look.gradients[name] = Gradient(parameter, kept, size, self.weight_norms[name])
+        for name, parameter in self.trainable.items():
+            value = parameter.grad
+            size = 0.0 if value is None else norm(value)
+            kept = value if measures else None  # or each pass would take new memory
+            if measures or name not in self.weight_norms:
+                self.weight_norms[name] = norm(parameter)
+            look.gradients[name] = Gradient(parameter, kept, size, self.weight_norms[name])
 
     def plain_pass(self) -> float:
         """Compute loss and gradients and measure nothing: an optimizer such as LBFGS asks for many."""
@@ -188,9 +209,8 @@ class Patient:
         Classes are then all as likely, quantities are guessed as 0, and links are as likely as not. This is the
         scale on which a loss is large or small. nan if the model cannot be computed so.
         """
-        return self.loss_with(
-            (leaf, torch.zeros_like(leaf)) for leaf in self.reached.values() if leaf.is_leaf
-        )
+        leaves = (leaf for leaf in self.reached.values() if leaf.is_leaf)
+        return self.loss_with((leaf, torch.zeros_like(leaf)) for leaf in leaves)
 
     def has_learned(self, value: float) -> bool:
         """Whether a loss is far below that of knowing nothing."""
@@ -200,11 +220,10 @@ class Patient:
         """Look with other random numbers while a parameter is without a gradient: chance may leave it out."""
         self.snapshot.restore_values()
         for _ in range(CHANCES):
-            if all(id(each) in self.given for each in self.registered.values() if each.requires_grad):
+            if all(id(each) in self.given for each in self.trainable.values()):
                 return
             python, _, cpu, _ = get_rng_state()
-            look = self.look(measures=False, anew=True)
-            if look.error is not None or (
-                python == get_rng_state()[0] and torch.equal(cpu, get_rng_state()[2])
-            ):
+            error = self.look(measures=False, anew=True).error
+            python_later, _, cpu_later, _ = get_rng_state()
+            if error is not None or (python == python_later and torch.equal(cpu, cpu_later)):
                 return  # Chance has no part in it.

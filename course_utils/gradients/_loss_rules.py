@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from course_utils.gradients._findings import Finding, Severity
     from course_utils.gradients._look import Look, Patient
-    from course_utils.gradients._tape import Tape
 
 # Operations between differences and the loss that they make up.
 SUMS = ("Mean", "Sum", "Pow", "Abs", "Sqrt", "Mul", "Div", "Add", "Neg", "Log", "Maximum", "Where", "Clamp")
@@ -46,14 +45,13 @@ def crash(look: Look) -> Iterator[Finding]:
         text = first_line(look.error)
         if look.error_in == "backward":
             mend = "Call `loss_fn(model).backward()` by itself; `torch.autograd.detect_anomaly()` names the place."
-            yield found(Kind.CRASH, "loss", f"`loss.backward()` raised {text}.", remedy=mend, error=text)
+            yield found(Kind.CRASH, "loss", f"`loss.backward()` raised {text}.", remedy=mend)
         elif name := _loss_function(look.error):
             what = f"`{name}` raised {text}: its targets do not fit the model's output."
             where = "loss" if "elements of input" in text else "y"  # logits in place of probabilities
             yield found(Kind.TARGET_MISMATCH, where, what, error=text)
         else:
-            what = f"`loss_fn` raised {text}, in `{look.error_in}`."
-            yield found(Kind.CRASH, look.error_in, what, error=text)
+            yield found(Kind.CRASH, look.error_in, f"`loss_fn` raised {text}, in `{look.error_in}`.")
     elif not isinstance(loss, Tensor) and not hasattr(loss, "__float__"):
         what = f"`loss_fn` returned {type(loss).__name__}, not a tensor."
         yield found(Kind.CRASH, "loss", what, remedy="End the function with `return loss`.")
@@ -66,9 +64,8 @@ def _loss_function(error: Exception) -> str:
     """Name the loss function of PyTorch that raised an error; empty if it was none."""
     frames = (frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__))
     names = [code.co_name for code in frames if code.co_filename == functional.__file__]
-    return next(
-        (name for name in names if name.endswith(("_loss", "cross_entropy", "kl_div", "with_logits"))), ""
-    )
+    endings = ("_loss", "cross_entropy", "kl_div", "with_logits")
+    return next((name for name in names if name.endswith(endings)), "")
 
 
 def detached(look: Look, patient: Patient) -> Iterator[Finding]:
@@ -78,57 +75,48 @@ def detached(look: Look, patient: Patient) -> Iterator[Finding]:
         what = f"`loss_fn` returned a plain {type(loss).__name__}."
     elif loss.requires_grad:
         what = "The loss depends on new tensors that ask for a gradient themselves, and knows nothing of the model."
-    elif not any(parameter.requires_grad for parameter in patient.registered.values()):
+    elif not patient.trainable:
         what = "All parameters are frozen, so the loss depends on none that may change."
         mend = "Thaw what should learn: `model.requires_grad_(True)`."
     elif not torch.is_grad_enabled():
         what = "Gradients are switched off where the doctor was called."
         mend = "Leave the `torch.no_grad()` block, or call `torch.set_grad_enabled(True)`."
     else:
-        cut = (
-            call.name
-            for call in look.trace.calls
-            if not call.nodes_out and any(parameter.requires_grad for parameter in call.module.parameters())
-        )
-        where = next(cut, None)
-        what = "The loss has no graph behind it." + (
-            " The modules' outputs have one, so it was cut between them and the loss."
-            if where is None
-            else f" `{where}` has parameters, and its output depends on none of them: computed under `no_grad`."
-        )
+        ends = (call for call in look.trace.calls if not call.nodes_out)
+        cut = [call for call in ends if any(each.requires_grad for each in call.module.parameters())]
+        why = "The modules' outputs have one, so it was cut between them and the loss."
+        if cut:
+            why = f"`{cut[0].name}` has parameters, and its output depends on none of them: computed under `no_grad`."
+        what = f"The loss has no graph behind it. {why}"
     yield found(Kind.DETACHED_LOSS, "loss", what, remedy=mend)
 
 
 def targets(look: Look) -> Iterator[Finding]:
     """Look at how the loss compares output and target."""
     warned = next((text for text in look.warnings if "Using a target size" in text), None)
-    if (count := _broadcast(look.tape)) is not None:
-        what = (
-            f"Output ({count}, 1) and target ({count},) were subtracted: all {count} x {count} pairs, not {count} "
-            "differences."
-        )
-        yield found(Kind.TARGET_MISMATCH, "y", what, shape=(count, count))
+    if (count := _broadcast(look)) is not None:
+        pairs = f"all {count} x {count} pairs, not {count} differences"
+        what = f"Output ({count}, 1) and target ({count},) were subtracted: {pairs}."
+        yield found(Kind.TARGET_MISMATCH, "y", what)
     elif warned is not None:
         yield found(Kind.TARGET_MISMATCH, "y", f"PyTorch warned: {warned.split('. ')[0]}.")
-    yield from _squashed_twice(look.tape)
-    for node in look.tape.nodes if look.tape else ():
+    yield from _squashed_twice(look)
+    for node in look.nodes:
         scores = saved(node, "self") if node.name().startswith("NllLoss") else None
         if scores is not None and scores.numel() and (high := float(scores.max())) > ROUNDING:
             what = f"`nll_loss` takes logarithms of probabilities, none above 0, and is given {high:.3g}."
             mend = "Take `cross_entropy(out, y)`, or `nll_loss(out.log_softmax(dim=-1), y)`."
-            yield found(Kind.TARGET_MISMATCH, "loss", what, remedy=mend, highest=high)
+            yield found(Kind.TARGET_MISMATCH, "loss", what, remedy=mend)
         target = saved(node, "target") if node.name().startswith("BinaryCrossEntropy") else None
         if target is not None and target.numel() and (target.min() < 0 or target.max() > 1):
             low, high = float(target.min()), float(target.max())
-            what = (
-                f"The targets of the binary cross-entropy run from {low:.3g} to {high:.3g}, not from 0 to 1."
-            )
-            yield found(Kind.TARGET_MISMATCH, "y", what, lowest=low, highest=high)
+            what = f"The targets of the binary cross-entropy run from {low:.3g} to {high:.3g}, not 0 to 1."
+            yield found(Kind.TARGET_MISMATCH, "y", what)
 
 
-def _squashed_twice(tape: Tape | None) -> Iterator[Finding]:
+def _squashed_twice(look: Look) -> Iterator[Finding]:
     """Find a loss that makes probabilities of what it is given, and is given probabilities."""
-    for node in tape.nodes if tape else ():
+    for node in look.nodes:
         inside = _behind_choices(node)
         if operation(node).startswith("NllLoss") and inside is not None and operation(inside) == "LogSoftmax":
             inside = _behind_choices(inside)
@@ -157,40 +145,33 @@ def non_finite(look: Look) -> Iterator[Finding]:
             continue
         # Masks of -inf before a softmax are an ordinary thing.
         if not look.is_finite or bad.num_nan:
-            how, advice = _first_bad_operation(look.tape, call.name)
-            what = (
-                f"`{call.name}` got finite numbers and put out {bad.num_nan} NaN and {bad.num_inf} infinite entries"
-                f" of {math.prod(bad.shape)}{how}."
-            )
+            how, advice = _first_bad_operation(look, call.name)
+            count = f"{bad.num_nan} NaN and {bad.num_inf} infinite entries of {math.prod(bad.shape)}"
+            what = f"`{call.name}` got finite numbers and put out {count}{how}."
             severity: Severity = "warning" if look.is_finite else "error"
-            numbers: dict[str, Any] = {"nan": bad.num_nan, "inf": bad.num_inf}
-            yield found(Kind.NON_FINITE_ACTIVATION, call.name, what, severity, **advice, **numbers)
+            yield found(Kind.NON_FINITE_ACTIVATION, call.name, what, severity, **advice)
             return
     if math.isfinite(look.value):
         return
-    if _averages_nothing(look.tape):
-        what = "The loss is an average over no entries, which is 0/0."
-        yield found(Kind.EMPTY_MASK, "loss", what, loss=look.value)
+    if _averages_nothing(look):
+        yield found(Kind.EMPTY_MASK, "loss", "The loss is an average over no entries, which is 0/0.")
         return
-    how, advice = _first_bad_operation(look.tape, "loss")
+    how, advice = _first_bad_operation(look, "loss")
     size = max((out.rms for call in look.trace.calls for out in call.outputs), default=0.0)
     what = f"The loss is {look.value}, and all modules put out finite numbers{how}."
-    yield found(Kind.NON_FINITE_LOSS, "loss", what, **advice, loss=look.value, largest_output=size)
+    yield found(Kind.NON_FINITE_LOSS, "loss", what, **advice, largest_output=size)
 
 
-def _first_bad_operation(tape: Tape | None, region: str) -> tuple[str, dict[str, Any]]:
+def _first_bad_operation(look: Look, region: str) -> tuple[str, dict[str, Any]]:
     """Say what the first operation of a module did whose numbers are not finite, and give its own advice if any."""
-    for node in reversed(tape.nodes) if tape else ():
-        if tape is None or tape.region.get(node, "loss") != region:
+    for node in reversed(look.nodes):
+        if look.tape is None or look.tape.region.get(node, "loss") != region:
             continue
         before, after, divisor = saved(node, "self"), saved(node, "result"), saved(node, "other")
         name = operation(node).lower()
         is_lost = after is not None and after.is_floating_point() and not bool(after.isfinite().all())
-        if (
-            before is not None
-            and name.startswith(("log", "sqrt", "rsqrt", "pow"))
-            and bool((before <= 0).any())
-        ):
+        has_pole = name.startswith(("log", "sqrt", "rsqrt", "pow"))
+        if has_pole and before is not None and bool((before <= 0).any()):
             return f"; `{name}` was given {float(before.min()):.3g} there", {}
         if name.startswith("mean") and 0 in getattr(node, "_saved_self_sym_sizes", ()):
             return "; a mean over no entries was taken there", OVER_NOTHING
@@ -205,23 +186,25 @@ def _first_bad_operation(tape: Tape | None, region: str) -> tuple[str, dict[str,
     return "", {}
 
 
-def _averages_nothing(tape: Tape | None) -> bool:
+def _averages_nothing(look: Look) -> bool:
     """Whether the loss is an average over no entries, as of an empty mask."""
-    for node in tape.nodes if tape else ():
+    for node in look.nodes:
         name = node.name()
         total, inputs = saved(node, "total_weight"), saved(node, "self")
-        if (
-            (name.startswith("NllLoss") and total is not None and float(total) == 0)
-            or (name.startswith("MeanBackward0") and getattr(node, "_saved_self_sym_numel", 1) == 0)
-            or ("Loss" in name.removeprefix("Nll") and inputs is not None and not inputs.numel())
-        ):
+        if name.startswith("NllLoss"):
+            empty = total is not None and float(total) == 0
+        elif name.startswith("MeanBackward0"):
+            empty = getattr(node, "_saved_self_sym_numel", 1) == 0
+        else:
+            empty = "Loss" in name and inputs is not None and not inputs.numel()
+        if empty:
             return True
     return False
 
 
-def _broadcast(tape: Tape | None) -> int | None:
+def _broadcast(look: Look) -> int | None:
     """Return N if differences of shape (N, N) should have been N: (N, 1) minus (N,), only one of them learned."""
-    todo = tape.nodes[:1] if tape else []
+    todo = look.nodes[:1]
     while todo:  # from the loss back through what sums up differences
         node = todo.pop()
         learned = [before for before, _ in node.next_functions if before is not None]

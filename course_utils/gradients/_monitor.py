@@ -15,7 +15,6 @@ from course_utils.gradients._trace import find_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
     from typing import Self
 
     from matplotlib.axes import Axes
@@ -79,19 +78,13 @@ class GradientMonitor:
         self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> Self:
-        self._handles = [
-            register_optimizer_step_pre_hook(self._before_step),
-            register_optimizer_step_post_hook(self._after_step),
-            *(
-                module.register_forward_hook(self._forward_hook(name or "model"))
-                for name, module in self.model.named_modules()
-            ),
-        ]
+        self._handles += [register_optimizer_step_pre_hook(self._before_step)]
+        self._handles += [register_optimizer_step_post_hook(self._after_step)]
+        for name, module in self.model.named_modules():
+            self._handles.append(module.register_forward_hook(self._forward_hook(name or "model")))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -180,29 +173,20 @@ class GradientMonitor:
             # The step is known when the optimizer makes it; of several passes before it the last counts.
             tensors = [each for each in find_tensors(output) if each.is_floating_point()]
             if tensors and tensors[0].numel():
-                size, zero_share, nonfinite = _measure(tensors[0].detach())
-                rms = size / math.sqrt(tensors[0].numel())
-                self._activations[name] = Row(
-                    -1, "activation", name, _state(size), zero_share=zero_share, nonfinite=nonfinite, rms=rms
-                )
+                size, zeros, nonfinite = _measure(tensors[0].detach())
+                row = Row(-1, "activation", name, _state(size), zero_share=zeros, nonfinite=nonfinite)
+                self._activations[name] = row._replace(rms=size / math.sqrt(tensors[0].numel()))
 
         return record
 
-    def _owned(self, optimizer: torch.optim.Optimizer) -> set[int]:
-        held = {id(tensor) for group in optimizer.param_groups for tensor in group["params"]}
-        return held & {id(parameter) for parameter in self.model.parameters()}
-
     def _before_step(self, optimizer: torch.optim.Optimizer, _: Any, __: Any) -> None:
-        owned = self._owned(optimizer)
-        self._before.update(
-            (id(parameter), parameter.detach().clone())
-            for parameter in self.model.parameters()
-            if id(parameter) in owned
-        )
+        held = {id(tensor) for group in optimizer.param_groups for tensor in group["params"]}
+        owned = [parameter for parameter in self.model.parameters() if id(parameter) in held]
+        self._before = {id(parameter): parameter.detach().clone() for parameter in owned}
 
     @torch.no_grad()
-    def _after_step(self, optimizer: torch.optim.Optimizer, _: Any, __: Any) -> None:
-        owned = self._owned(optimizer)
+    def _after_step(self, _: torch.optim.Optimizer, __: Any, ___: Any) -> None:
+        owned = set(self._before)
         if not owned:
             return
         begins = self._step < 0 or bool(owned & self._stepped)
@@ -233,9 +217,8 @@ class GradientMonitor:
         size, zero_share, nonfinite = _measure(parameter.grad)
         if self._keeps_histograms and before is not None and math.isfinite(size):
             self._histograms.append(_count(self._step, name, parameter.grad))
-        return row._replace(
-            state=_state(size), gradient_norm=size, zero_share=zero_share, nonfinite=nonfinite
-        )
+        row = row._replace(state=_state(size), zero_share=zero_share, nonfinite=nonfinite)
+        return row._replace(gradient_norm=size)
 
 
 def _measure(tensor: Tensor) -> tuple[float, float, int]:

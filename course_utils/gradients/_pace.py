@@ -64,11 +64,10 @@ def train(patient: Patient, first: Look, *, steps: int) -> Run:
     of the user's the steps are Adam's, with a rate of 0.001.
     """
     run = Run([first])
-    # Adam takes no sparse gradients.
-    learners = [
-        g.parameter for g in first.gradients.values() if g.value is not None and not g.value.is_sparse
-    ]
-    trained = patient.trained if patient.optimizer else learners
+    trained = patient.trained
+    if patient.optimizer is None:  # Adam takes no sparse gradients.
+        given = [(each.parameter, each.value) for each in first.gradients.values()]
+        trained = [parameter for parameter, value in given if value is not None and not value.is_sparse]
     if not trained:
         return run
     optimizer = patient.optimizer or torch.optim.Adam(trained, lr=1e-3, foreach=False)
@@ -79,10 +78,8 @@ def train(patient: Patient, first: Look, *, steps: int) -> Run:
             else:
                 optimizer.step()
         except Exception as error:  # noqa: BLE001 (an optimizer that does not fit the gradients is a finding)
-            text = first_line(error)
-            run.findings.append(
-                found(Kind.CRASH, "optimizer", f"`optimizer.step()` raised {text}.", error=text)
-            )
+            what = f"`optimizer.step()` raised {first_line(error)}."
+            run.findings.append(found(Kind.CRASH, "optimizer", what))
             break
         if count == 1:
             run.step = [(tensor, tensor.detach() - patient.snapshot.original(tensor)) for tensor in trained]
@@ -116,12 +113,12 @@ def learning_rate(patient: Patient, run: Run) -> Iterator[Finding]:
         names = [name for name, gradient in gradients.items() if id(gradient.parameter) in still]
         where = "optimizer" if len(names) == len(gradients) else group_names(names, gradients)[0]
         yield found(Kind.LEARNING_RATE_TOO_LOW, where, "The learning rate is 0.", lr=0.0)
+    elif not _stands_still(patient, run):
+        return
     elif what := _too_low(patient, run):
         yield found(Kind.LEARNING_RATE_TOO_LOW, "optimizer", what, **numbers)
-    elif what := _out_of_reach(patient, run):
-        mend = (
-            "Standardise the targets, `y = (y - y.mean()) / y.std()`, and turn predictions back afterwards."
-        )
+    elif what := _out_of_reach(run):
+        mend = "Standardise the targets, `y = (y - y.mean()) / y.std()`; turn predictions back afterwards."
         yield found(Kind.UNSCALED_FEATURES, "y", what, remedy=mend, **numbers)
 
 
@@ -144,8 +141,8 @@ def _too_high(patient: Patient, run: Run) -> str:
     # weights that it started from.
     reached = max(run.values[1:]) if overwritten else last.value
     # A loss whose terms cancel is measured by what it would change if the weights changed by their size.
-    strength = max((gradient.strength for gradient in first.gradients.values()), default=0.0)
-    if reached <= CLIMBED * max(abs(first.value), strength) or reached <= CLIMBED * patient.ignorant_loss:
+    least = max(abs(first.value), first.strongest)
+    if reached <= CLIMBED * least or reached <= CLIMBED * patient.ignorant_loss:
         return ""
     losses = ", ".join(f"{value:.3g}" for value in run.values)
     for length in SHORTER:
@@ -155,15 +152,11 @@ def _too_high(patient: Patient, run: Run) -> str:
 
 
 def _too_low(patient: Patient, run: Run) -> str:
-    """Say how the loss stands still; empty if it does not, or if far longer steps are no better."""
+    """Say what a far longer step would do to a loss that stands still; empty if it is no better."""
     first = run.looks[0]
     original = patient.snapshot.original
     moves = [(norm(change), norm(original(tensor))) for tensor, change in run.step]
     moved = max((change / size for change, size in moves if size), default=0.0)
-    if FARTHER * moved > SIZES[-1]:
-        return ""
-    if not _stands_still(patient, run):
-        return ""
     slopes = [(g.parameter, g.value) for g in first.gradients.values() if g.value is not None and g.norm]
     weights = math.hypot(*(norm(original(tensor)) for tensor, _ in slopes))
     slope = math.hypot(*(norm(gradient) for _, gradient in slopes))
@@ -171,9 +164,7 @@ def _too_low(patient: Patient, run: Run) -> str:
         if size < FARTHER * moved:
             continue
         length = size * weights / slope
-        loss = patient.loss_with(
-            (tensor, original(tensor) - length * gradient) for tensor, gradient in slopes
-        )
+        loss = patient.loss_with((tensor, original(tensor) - length * along) for tensor, along in slopes)
         if first.value - loss > GAIN * _scale(patient, first):
             return (
                 f"The first step moved the weights by {moved:.2g} of their size, and the loss from {first.value:.6g} "
@@ -182,10 +173,9 @@ def _too_low(patient: Patient, run: Run) -> str:
     return ""
 
 
-def _out_of_reach(patient: Patient, run: Run) -> str:
-    """Say how far away the targets of a regression are; empty if they are not, or if the loss falls."""
-    first = run.looks[0]
-    for node in first.tape.nodes if first.tape and _stands_still(patient, run) else ():
+def _out_of_reach(run: Run) -> str:
+    """Say how far away the targets of a regression are; empty if they are not."""
+    for node in run.looks[0].nodes:
         output, target = saved(node, "self"), saved(node, "target")
         if output is not None and target is not None and target.is_floating_point():
             sizes = [norm(each) / math.sqrt(max(each.numel(), 1)) for each in (output, target)]

@@ -10,7 +10,7 @@ import torch
 from torch_geometric.nn import MessagePassing
 
 from course_utils.gradients._advice import found
-from course_utils.gradients._feature_checks import as_rows, unscaled
+from course_utils.gradients._feature_checks import as_rows, feature_rows, unscaled
 from course_utils.gradients._findings import FailureKind as Kind
 from course_utils.gradients._graph_checks import count_nodes
 from course_utils.gradients._numbers import stored
@@ -43,8 +43,9 @@ def scale(look: Look, tensors: dict[str, Tensor]) -> Iterator[Finding]:
     """Judge the size of the features where they enter the first layer, which may come after a normalisation."""
     x = tensors.get("x")
     entering = [(call, each) for call in look.trace.calls if call.owns for each in call.data]
-    if not entering and x is not None and x.dim() in {2, 3} and x.is_floating_point():
-        yield from unscaled("x", as_rows(x))
+    rows = feature_rows(tensors)
+    if not entering and rows is not None:
+        yield from unscaled("x", rows)
     for call, each in entering:
         same = (name for name, tensor in tensors.items() if tensor is each)
         name = next(same, "x" if x is None or len(each) == len(x) else f"the input of {call.name}")
@@ -121,12 +122,11 @@ def nodes_alike(look: Look, tensors: dict[str, Tensor]) -> Iterator[Finding]:
     num_rows = count_nodes(tensors)
     if "edge_index" not in tensors or num_rows is None or num_rows < FEW_ROWS:
         return
+    outputs = [(call, call.outputs[0]) for call in look.trace.calls if call.owns and call.outputs]
     chain = [
-        (call, call.outputs[0])
-        for call in look.trace.calls
-        if call.owns and call.outputs
-        if len(call.outputs[0].shape) == 2  # noqa: PLR2004 (a matrix)
-        if call.outputs[0].shape[0] == num_rows and call.outputs[0].shape[1] >= FEW_COLUMNS
+        (call, out)
+        for call, out in outputs
+        if len(out.shape) == 2 and out.shape[0] == num_rows and out.shape[1] >= FEW_COLUMNS  # noqa: PLR2004
     ]
     alike = [
         (call.name, out)
@@ -157,34 +157,23 @@ def nodes_alike(look: Look, tensors: dict[str, Tensor]) -> Iterator[Finding]:
 
 def vanishing(look: Look) -> Iterator[Finding]:
     """Find a layer behind which hardly anything is left of the signal, or of what differs between rows."""
-    chain = [
-        (call, call.outputs[0]) for call in look.trace.calls if call.owns and call.outputs and call.inputs
-    ]
-    largest = min(max((s.rms for call, _ in chain[:1] for s in call.inputs), default=0.0) or 1.0, 1.0)
-    if chain and chain[-1][0].inputs[0].varying >= SHRUNK * largest:
+    chain = look.layers
+    largest = min(max((each.rms for call in chain[:1] for each in call.inputs), default=0.0) or 1.0, 1.0)
+    if chain and chain[-1].inputs[0].varying >= SHRUNK * largest:
         chain = []  # It is a branch that has shrunk; what tells the rows apart goes past it.
-    for call, out in chain:
-        place = look.trace.calls.index(call)
-        # What is added to something larger, or put out at last, is not lost for a layer that comes after.
-        goes_on = next((each.inputs[0] for each, _ in chain if each.began > place), None)
-        came = call.inputs[0].rms
-        if 0 < came < SHRUNK * largest and look.tape and call.nodes_in:
+    for call in chain:
+        came, out = call.inputs[0], call.outputs[0]
+        if 0 < came.rms < SHRUNK * largest and look.tape and call.nodes_in:
             where = look.tape.place(call.nodes_in[0])
-            what = f"What enters `{call.name}` has a size of {came:.2g}; it was {largest:.2g} before."
-            yield found(Kind.VANISHING_SIGNAL, where, what, size=came, before=largest)
+            what = f"What enters `{call.name}` has a size of {came.rms:.2g}; it was {largest:.2g} before."
+            yield found(Kind.VANISHING_SIGNAL, where, what, size=came.rms, before=largest)
             return
-        is_small = 0 < out.rms < SHRUNK * largest
-        limit = ONE_HOP * min(call.inputs[0].varying, 1.0)
-        if goes_on is not None and (
-            (is_small and goes_on.rms < SHRUNK * largest)
-            or (_is_faint(call) and out.varying and goes_on.varying < limit)
-        ):
-            what = (
-                f"The signal behind `{call.name}` has a size of {out.rms:.2g}; it was {largest:.2g} before."
-                if is_small
-                else f"What differs between rows is {out.varying:.2g} behind `{call.name}`, and "
-                f"{call.inputs[0].varying:.2g} before it."
-            )
+        # What is added to something larger, or put out at last, is not lost for a layer that comes after.
+        place = look.trace.calls.index(call)
+        goes_on = next((each.inputs[0].varying for each in chain if each.began > place), math.inf)
+        if _is_faint(call) and out.varying and goes_on < ONE_HOP * min(came.varying, 1.0):
+            sizes = f"{out.varying:.2g} behind `{call.name}`, and {came.varying:.2g} before it"
+            what = f"What differs between rows is {sizes}."
             yield found(Kind.VANISHING_SIGNAL, call.name, what, size=out.rms, before=largest)
             return
         largest = max(largest, out.rms)

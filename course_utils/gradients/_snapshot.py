@@ -85,15 +85,12 @@ class Snapshot:
 
     def _keep_space(self, space: dict[str, Any]) -> None:
         """Keep named values, and what containers among them hold."""
-        # Subclasses may copy themselves in their own way.
-        kinds = {
-            name: kind
-            for name, value in space.items()
-            for kind in (dict, list, set)
-            if isinstance(value, kind)
-        }
-        containers = {name: kind(space[name]) for name, kind in kinds.items()}
-        self.spaces.append((space, dict(space), containers))
+        contents: dict[str, Any] = {}
+        for name, value in space.items():
+            for kind in (dict, list, set):
+                if isinstance(value, kind):  # Subclasses may copy themselves in their own way.
+                    contents[name] = kind(value)
+        self.spaces.append((space, dict(space), contents))
         self._keep_value(list(space.values()))
 
     def _keep_value(self, value: Any) -> None:
@@ -111,13 +108,11 @@ def walk_modules(root: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     yield from todo
     while todo:
         prefix, owner = todo.pop(0)
-        for place, item in _items(
-            {name: value for name, value in vars(owner).items() if name not in REGISTERS}
-        ):
+        others = {name: value for name, value in vars(owner).items() if name not in REGISTERS}
+        for place, item in _items(others):
             if isinstance(item, nn.Module) and item not in seen:
-                below = [
-                    each for each in item.named_modules(prefix=_join(prefix, place)) if each[1] not in seen
-                ]
+                inside = item.named_modules(prefix=_join(prefix, place))
+                below = [(name, module) for name, module in inside if module not in seen]
                 seen.update(module for _, module in below)
                 todo += below
                 yield from below

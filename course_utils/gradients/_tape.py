@@ -52,6 +52,12 @@ class Passage(NamedTuple):
     came: float  # norm of the gradient that came, nan or inf if it was not finite
     went: list[float | None]  # norms of those that it passed on
 
+    @property
+    def ways(self) -> list[tuple[Node, float | None]]:
+        """The operations before it, with the norm of what each was passed."""
+        pairs = zip(self.node.next_functions, self.went, strict=False)
+        return [(before, went) for (before, _), went in pairs if before is not None]
+
 
 class Tape:
     """The graph behind a loss, and the modules that made it, called in this order."""
@@ -76,10 +82,8 @@ class Tape:
 
     def leaf_place(self, leaf: Tensor) -> str:
         """Name the module that uses a leaf."""
-        users = (
-            self.region.get(node, "loss") for node in self.nodes if getattr(node, "variable", None) is leaf
-        )
-        return next(users, "loss")
+        node = next(node for node in self.nodes if getattr(node, "variable", None) is leaf)
+        return self.region.get(node, "loss")
 
     def activations(self) -> list[Activation]:
         """Measure the activation functions, in the order of the forward pass."""
@@ -99,14 +103,10 @@ class Tape:
             else:
                 saturated = float((derivative(out) < SATURATED).float().mean())
             if saturated > 0.5:  # noqa: PLR2004 (worth a look)
-                others = {
-                    id(each.variable) for each in walk(self.nodes[0], node) if hasattr(each, "variable")
-                }
-                passed_by = not others.isdisjoint(upstream(node))
+                passed_by = not upstream(self.nodes[0], without=node).isdisjoint(upstream(node))
             rows, width = out.shape
-            found.append(
-                Activation(kind, self.place(node), node in deep, width, rows, dead, saturated, passed_by)
-            )
+            where, hidden = self.place(node), node in deep
+            found.append(Activation(kind, where, hidden, width, rows, dead, saturated, passed_by))
         return found
 
     def listen(self) -> list[Passage]:
@@ -158,9 +158,9 @@ class Tape:
         return deep
 
 
-def upstream(node: Node) -> set[int]:
-    """Return the ids of the leaves behind an operation."""
-    return {id(before.variable) for before in walk(node) if hasattr(before, "variable")}
+def upstream(node: Node, without: Node | None = None) -> set[int]:
+    """Return the ids of the leaves behind an operation, those reached only by way of `without` left out."""
+    return {id(before.variable) for before in walk(node, without) if hasattr(before, "variable")}
 
 
 def saved(node: Node, name: str) -> Tensor | None:

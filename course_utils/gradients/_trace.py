@@ -16,7 +16,6 @@ from course_utils.smoothness import mean_cosine_distance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
     from typing import Self
 
     from torch.autograd.graph import Node
@@ -69,9 +68,7 @@ class Signal:
     @cached_property
     def distance(self) -> float:
         """Mean cosine distance of the rows; nan unless it is a matrix of two columns or more."""
-        if self._rows is None or len(self.shape) != 2 or self.shape[1] == 1:  # noqa: PLR2004 (a matrix)
-            return math.nan
-        return mean_cosine_distance(self._rows)
+        return mean_cosine_distance(self._rows) if self._is_matrix and self._rows is not None else math.nan
 
     @cached_property
     def beyond_one(self) -> float:
@@ -87,9 +84,13 @@ class Signal:
     @property
     def columns_equal(self) -> bool:
         """Whether the rows differ, and the columns do not."""
-        if self._rows is None or len(self.shape) != 2 or self.shape[1] == 1:  # noqa: PLR2004 (a matrix)
+        if self._rows is None or not self._is_matrix:
             return False
         return bool((self._rows == self._rows[:, :1]).all()) and self.varying > 0
+
+    @property
+    def _is_matrix(self) -> bool:
+        return len(self.shape) == 2 and self.shape[1] > 1  # noqa: PLR2004 (rows and columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,9 +115,8 @@ class Trace:
         self.model, self.modules = model, modules
         self.calls: list[Call] = []
         self.open: list[str] = []  # entered and not left: after an exception, where it was raised
-        self.arguments: dict[
-            str, Any
-        ] = {}  # of the first call of the model itself, and of its first graph layer
+        # Of the first call of the model itself, and of its first graph layer.
+        self.arguments: dict[str, Any] = {}
         self.inputs: dict[int, Tensor] = {}  # leaves given to a module that are no parameters
         # What one module puts out, others take in. The tensor is kept so that no other gets its identity.
         self._known: dict[tuple[int, int], tuple[Tensor, Signal]] = {}
@@ -132,9 +132,7 @@ class Trace:
             self._handles.append(module.register_forward_hook(after))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for handle in self._handles:
             handle.remove()
         self._known.clear()
