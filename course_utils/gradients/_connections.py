@@ -86,7 +86,7 @@ def unconnected(patient: Patient, first: Look, expected: Collection[str]) -> Ite
         rest = {id(p) for name, p in trainable.items() if is_expected(name, [layer])}
         if layer and not rest.isdisjoint(given) and "edge" not in where.removeprefix(layer):
             severity = "info"  # A library's layer that learns makes no use of it, and it does not wait for edge_attr.
-        yield found(Kind.UNCONNECTED_PARAMETER, where, what, severity)
+        yield found(Kind.UNCONNECTED_PARAMETER, where, what, severity, called=ran)
 
 
 def _library_layer(patient: Patient, name: str) -> str:

@@ -33,7 +33,7 @@ def check_numbers(name: str, tensor: Tensor, severity: Severity | None = None) -
     if not bool(torch.stack(values.aminmax()).isfinite().all()):
         num_nan, num_inf = int(values.isnan().sum()), int(values.isinf().sum())
         what = f"`{name}` holds {num_nan} NaN and {num_inf} infinite entries of {values.numel()}."
-        yield found(Kind.NON_FINITE_INPUT, name, what, severity)
+        yield found(Kind.NON_FINITE_INPUT, name, what, severity, nan=num_nan, inf=num_inf)
 
 
 def constant_columns(x: Tensor, *, alone: bool) -> Iterator[Finding]:

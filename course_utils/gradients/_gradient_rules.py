@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from course_utils.gradients._advice import found
 from course_utils.gradients._connections import group_names, is_expected
@@ -77,7 +77,7 @@ def zero_gradients(first: Look, later: Look, expected: Collection[str]) -> Itera
         else:
             places = group_names(names, first.gradients)[:1] if kind is Kind.ZERO_GRADIENT else names
         for where in places:
-            yield found(kind, where, f"The gradient of `{where}` is zero{how}.", severity)
+            yield found(kind, where, f"The gradient of `{where}` is zero{how}.", severity, gradient=0.0)
 
 
 def _cause(look: Look, gradient: Gradient) -> tuple[Kind, str, str, bool]:
@@ -197,9 +197,11 @@ def vanishing_gradient(first: Look, run: Run) -> Iterator[Finding]:
         where = min(weak, key=lambda name: first.gradients[name].strength)
         share = first.gradients[where].strength / first.strongest
         count = f"{len(weak)} of {len(first.gradients)}"
-        what = f"{count} parameters get a gradient far weaker than the strongest; that of `{where}` has"
-        what = f"{what} {share:.2g} times its strength."
-        yield found(Kind.VANISHING_GRADIENT, where, what, gradient_norm=first.gradients[where].norm)
+        what = (
+            f"{count} parameters get a far weaker gradient than the strongest, `{where}` {share:.2g} of it."
+        )
+        numbers: dict[str, Any] = {"gradient_norm": first.gradients[where].norm, "share": share}
+        yield found(Kind.VANISHING_GRADIENT, where, what, **numbers)
 
 
 def _faint(look: Look) -> set[str]:

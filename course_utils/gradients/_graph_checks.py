@@ -123,25 +123,25 @@ def _check_edges(
         is_dense = shape == (num_nodes, num_nodes)
         mend = "A dense adjacency becomes a list of edges with `edge_index = adjacency.nonzero().t()`."
         what = f"`edge_index` has shape {shape}; it must be (2, E), sources above targets."
-        yield found(invalid, where, what, remedy=mend if is_dense else None)
+        yield found(invalid, where, what, remedy=mend if is_dense else None, shape=shape)
         return
     if edge_index.dtype != torch.int64:
         what = f"`edge_index` is {edge_index.dtype}; node numbers must be torch.int64."
         mend = "Write `edge_index = edge_index.long()`, and check that no number was rounded before."
-        yield found(invalid, where, what, remedy=mend)
+        yield found(invalid, where, what, remedy=mend, dtype=str(edge_index.dtype))
         return
     if not edge_index.numel():
-        yield _suspicious("There are no edges, so no node hears of another.")
+        yield _suspicious("There are no edges, so no node hears of another.", edges=0)
         return
     low, high = int(edge_index.min()), int(edge_index.max())
     if low < 0:
         count = int((edge_index < 0).any(dim=0).sum())
         what = f"{count} edges have a negative node number (the lowest is {low}), which looks like padding."
         mend = "Remove them: `edge_index = edge_index[:, (edge_index >= 0).all(dim=0)]`."
-        yield found(invalid, where, what, remedy=mend)
+        yield found(invalid, where, what, remedy=mend, negative=count)
     if num_nodes is not None and high >= num_nodes:
         what = f"`edge_index` names node {high}, but there are {num_nodes} nodes, numbered from 0."
-        yield found(invalid, where, what)
+        yield found(invalid, where, what, highest=high, num_nodes=num_nodes)
     elif low >= 0:
         yield from _check_links(edge_index, num_nodes or high + 1, tensors, one_way)
 
@@ -162,22 +162,26 @@ def _check_links(
     key, back = (source * num_nodes + target).sort().values, (target * num_nodes + source).sort().values
     if duplicates := int((key[1:] == key[:-1]).sum()):
         what = f"{duplicates} of {len(key)} edges are there more than once, and count as often."
-        yield _suspicious(what, "info")
+        yield _suspicious(what, "info", duplicates=duplicates)
     batch = tensors.get("batch", torch.zeros_like(hears))
     if len(batch) == num_nodes and (crossing := int((batch[source] != batch[target]).sum())):
         what = f"{crossing} edges join nodes of different graphs of the batch."
         mend = "Let `torch_geometric.loader.DataLoader` or `Batch.from_data_list` shift the node numbers."
-        yield _suspicious(what, remedy=mend)
+        yield _suspicious(what, remedy=mend, crossing=crossing)
     learners = _chosen(tensors, num_nodes)
-    if isolated := int((~hears & ~speaks).sum()):
+    alone = ~hears & ~speaks
+    if isolated := int(alone.sum()):
         what = f"{isolated} of {num_nodes} nodes have no edge."
-        alone = 0.0 if learners is None else float((~hears & ~speaks)[learners].float().mean())
-        if alone > MOST:
-            what = f"{what[:-1]}, and {alone:.0%} of the training nodes are among them."
+        beyond = torch.arange(num_nodes, device=alone.device) > (~alone).nonzero().max()
+        share = 0.0 if learners is None else float(beyond[learners].float().mean())
+        if share > MOST:
+            what = (
+                f"{what[:-1]}, and {share:.0%} of the training nodes are beyond the last number in any edge."
+            )
             mend = "Check the node numbers of the edges: those of a second graph go on where the first one's end."
-            yield _suspicious(what, remedy=mend)
+            yield _suspicious(what, remedy=mend, isolated=isolated)
         else:
-            yield _suspicious(what, "info")
+            yield _suspicious(what, "info", isolated=isolated)
     if not torch.equal(key, back):
         share = float((~torch.isin(key, back)).sum() / (~loops).sum())
         silent = 0.0 if learners is None else float((~hears & speaks)[learners].float().mean())
@@ -199,13 +203,13 @@ def _check_direction(
     if silent > NEARLY_ALL:
         what = f"{silent:.0%} of the training nodes send messages and receive none: the edges look reversed."
         mend = "Turn them round: `edge_index = edge_index.flip(0)`. Messages go from row 0 to row 1."
-        yield _suspicious(what, remedy=mend)
+        yield _suspicious(what, remedy=mend, one_way_share=share, training_nodes_that_hear_nothing=silent)
     elif share == 1 and ordered and one_kind and len(source) >= MANY_EDGES:
         what = "Each link is there in one direction only, always between the same ends: half seems lost."
-        yield _suspicious(what, severity)
+        yield _suspicious(what, severity, one_way_share=share)
     elif share:
         what = f"{share:.0%} of the edges have no edge back. Messages go from row 0 to row 1."
-        yield _suspicious(what, "info")
+        yield _suspicious(what, "info", one_way_share=share)
 
 
 def _check_weights(tensors: dict[str, Tensor], severity: Severity | None) -> Iterator[Finding]:
@@ -218,11 +222,11 @@ def _check_weights(tensors: dict[str, Tensor], severity: Severity | None) -> Ite
         yield found(Kind.INVALID_EDGE_INDEX, "edge_weight", what)
     if count := int((weight < 0).sum()):
         what = f"{count} of {weight.numel()} edge weights are negative (the lowest is {float(weight.min()):.3g})."
-        yield found(Kind.NEGATIVE_EDGE_WEIGHT, "edge_weight", what, severity)
+        yield found(Kind.NEGATIVE_EDGE_WEIGHT, "edge_weight", what, severity, negative=count)
     positive = weight[weight > 0].detach().double()
     if positive.numel() and (ratio := float(positive.max() / positive.median())) > features.SPREAD:
         what = f"The largest edge weight is {ratio:.3g} times the typical one."
-        yield found(Kind.UNSCALED_FEATURES, "edge_weight", what)
+        yield found(Kind.UNSCALED_FEATURES, "edge_weight", what, ratio=ratio)
 
 
 def _check_masks(tensors: dict[str, Tensor], num_nodes: int | None) -> Iterator[Finding]:
@@ -231,16 +235,16 @@ def _check_masks(tensors: dict[str, Tensor], num_nodes: int | None) -> Iterator[
     for name, mask in masks.items():
         if not mask.numel() or (name in flags and not mask.any()):
             severity: Severity = "error" if name == "train_mask" else "warning"
-            yield found(Kind.EMPTY_MASK, name, f"`{name}` chooses no node.", severity)
+            yield found(Kind.EMPTY_MASK, name, f"`{name}` chooses no node.", severity, chosen=0)
         elif name not in flags and mask.size(0) == num_nodes and bool(((mask == 0) | (mask == 1)).all()):
             what = f"`{name}` is {mask.dtype}: as an index its zeros and ones choose nodes 0 and 1 only."
             mend = f"Write `data.{name} = data.{name}.bool()`."
-            yield found(Kind.EMPTY_MASK, name, what, remedy=mend)
+            yield found(Kind.EMPTY_MASK, name, what, remedy=mend, dtype=str(mask.dtype))
     for a, b in itertools.combinations(flags, 2):
         if flags[a].shape == flags[b].shape and (shared := int((flags[a] & flags[b]).sum())):
             what = f"`{a}` and `{b}` share {shared} nodes: what is measured on one is known from the other."
             mend = f"Split the nodes anew, or write `data.{b} &= ~data.{a}`."
-            yield found(Kind.EMPTY_MASK, b, what, "warning", remedy=mend)
+            yield found(Kind.EMPTY_MASK, b, what, "warning", remedy=mend, shared=shared)
 
 
 def _check_labels(tensors: dict[str, Tensor], num_nodes: int | None) -> Iterator[Finding]:
@@ -248,7 +252,8 @@ def _check_labels(tensors: dict[str, Tensor], num_nodes: int | None) -> Iterator
     if y is None or not y.dim():
         return
     if "train_mask" in tensors and num_nodes is not None and y.size(0) != num_nodes:
-        yield found(Kind.TARGET_MISMATCH, "y", f"`y` has {y.size(0)} entries for {num_nodes} nodes.")
+        what = f"`y` has {y.size(0)} entries for {num_nodes} nodes."
+        yield found(Kind.TARGET_MISMATCH, "y", what, entries=y.size(0), num_nodes=num_nodes)
     if y.is_floating_point() or y.dtype == torch.bool:
         return
     # -1 and -100 mark what has no label, which is harmless outside the training mask, or everywhere if ignored.
@@ -257,7 +262,7 @@ def _check_labels(tensors: dict[str, Tensor], num_nodes: int | None) -> Iterator
     negative = used[used < 0]
     if "train_mask" in tensors and not bool((negative == -100).all()):  # noqa: PLR2004 (what PyTorch ignores)
         what = f"{len(negative)} training nodes have a negative label (the lowest is {int(negative.min())})."
-        yield found(Kind.TARGET_MISMATCH, "y", what)
+        yield found(Kind.TARGET_MISMATCH, "y", what, negative=len(negative))
     if y.dim() == 2 and y.size(1) == 1:  # noqa: PLR2004
         what = f"`y` has shape {tuple(y.shape)}; class labels must be ({y.size(0)},)."
         yield found(Kind.TARGET_MISMATCH, "y", what, "info", remedy="Write `data.y = data.y.squeeze(1)`.")

@@ -45,13 +45,14 @@ def crash(look: Look) -> Iterator[Finding]:
         text = first_line(look.error)
         if look.error_in == "backward":
             mend = "Call `loss_fn(model).backward()` by itself; `torch.autograd.detect_anomaly()` names the place."
-            yield found(Kind.CRASH, "loss", f"`loss.backward()` raised {text}.", remedy=mend)
+            yield found(Kind.CRASH, "loss", f"`loss.backward()` raised {text}.", remedy=mend, error=text)
         elif name := _loss_function(look.error):
             what = f"`{name}` raised {text}: its targets do not fit the model's output."
             where = "loss" if "elements of input" in text else "y"  # logits in place of probabilities
             yield found(Kind.TARGET_MISMATCH, where, what, error=text)
         else:
-            yield found(Kind.CRASH, look.error_in, f"`loss_fn` raised {text}, in `{look.error_in}`.")
+            what = f"`loss_fn` raised {text}, in `{look.error_in}`."
+            yield found(Kind.CRASH, look.error_in, what, error=text)
     elif not isinstance(loss, Tensor) and not hasattr(loss, "__float__"):
         what = f"`loss_fn` returned {type(loss).__name__}, not a tensor."
         yield found(Kind.CRASH, "loss", what, remedy="End the function with `return loss`.")
@@ -97,7 +98,7 @@ def targets(look: Look) -> Iterator[Finding]:
     if (count := _broadcast(look)) is not None:
         pairs = f"all {count} x {count} pairs, not {count} differences"
         what = f"Output ({count}, 1) and target ({count},) were subtracted: {pairs}."
-        yield found(Kind.TARGET_MISMATCH, "y", what)
+        yield found(Kind.TARGET_MISMATCH, "y", what, shape=(count, count))
     elif warned is not None:
         yield found(Kind.TARGET_MISMATCH, "y", f"PyTorch warned: {warned.split('. ')[0]}.")
     yield from _squashed_twice(look)
@@ -106,12 +107,12 @@ def targets(look: Look) -> Iterator[Finding]:
         if scores is not None and scores.numel() and (high := float(scores.max())) > ROUNDING:
             what = f"`nll_loss` takes logarithms of probabilities, none above 0, and is given {high:.3g}."
             mend = "Take `cross_entropy(out, y)`, or `nll_loss(out.log_softmax(dim=-1), y)`."
-            yield found(Kind.TARGET_MISMATCH, "loss", what, remedy=mend)
+            yield found(Kind.TARGET_MISMATCH, "loss", what, remedy=mend, highest=high)
         target = saved(node, "target") if node.name().startswith("BinaryCrossEntropy") else None
         if target is not None and target.numel() and (target.min() < 0 or target.max() > 1):
             low, high = float(target.min()), float(target.max())
             what = f"The targets of the binary cross-entropy run from {low:.3g} to {high:.3g}, not 0 to 1."
-            yield found(Kind.TARGET_MISMATCH, "y", what)
+            yield found(Kind.TARGET_MISMATCH, "y", what, lowest=low, highest=high)
 
 
 def _squashed_twice(look: Look) -> Iterator[Finding]:
@@ -149,17 +150,25 @@ def non_finite(look: Look) -> Iterator[Finding]:
             count = f"{bad.num_nan} NaN and {bad.num_inf} infinite entries of {math.prod(bad.shape)}"
             what = f"`{call.name}` got finite numbers and put out {count}{how}."
             severity: Severity = "warning" if look.is_finite else "error"
-            yield found(Kind.NON_FINITE_ACTIVATION, call.name, what, severity, **advice)
+            yield found(
+                Kind.NON_FINITE_ACTIVATION,
+                call.name,
+                what,
+                severity,
+                **advice,
+                nan=bad.num_nan,
+                inf=bad.num_inf,
+            )
             return
     if math.isfinite(look.value):
         return
     if _averages_nothing(look):
-        yield found(Kind.EMPTY_MASK, "loss", "The loss is an average over no entries, which is 0/0.")
+        yield found(Kind.EMPTY_MASK, "loss", "The loss is an average over no entries: 0/0.", loss=look.value)
         return
     how, advice = _first_bad_operation(look, "loss")
     size = max((out.rms for call in look.trace.calls for out in call.outputs), default=0.0)
     what = f"The loss is {look.value}, and all modules put out finite numbers{how}."
-    yield found(Kind.NON_FINITE_LOSS, "loss", what, **advice, largest_output=size)
+    yield found(Kind.NON_FINITE_LOSS, "loss", what, **advice, loss=look.value, largest_output=size)
 
 
 def _first_bad_operation(look: Look, region: str) -> tuple[str, dict[str, Any]]:

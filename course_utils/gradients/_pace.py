@@ -78,8 +78,9 @@ def train(patient: Patient, first: Look, *, steps: int) -> Run:
             else:
                 optimizer.step()
         except Exception as error:  # noqa: BLE001 (an optimizer that does not fit the gradients is a finding)
-            what = f"`optimizer.step()` raised {first_line(error)}."
-            run.findings.append(found(Kind.CRASH, "optimizer", what))
+            text = first_line(error)
+            crashed = found(Kind.CRASH, "optimizer", f"`optimizer.step()` raised {text}.", error=text)
+            run.findings.append(crashed)
             break
         if count == 1:
             run.step = [(tensor, tensor.detach() - patient.snapshot.original(tensor)) for tensor in trained]
