@@ -11,6 +11,7 @@ import torch
 from course_utils.gradients._advice import found
 from course_utils.gradients._connections import group_names
 from course_utils.gradients._findings import FailureKind as Kind
+from course_utils.gradients._look import LEARNED
 from course_utils.gradients._loss_rules import crash, first_line
 from course_utils.gradients._numbers import norm
 from course_utils.gradients._tape import saved
@@ -192,6 +193,9 @@ def _stands_still(patient: Patient, run: Run) -> bool:
     """Whether the loss hardly moves, though the model has not learned yet."""
     first = run.looks[0]
     gain = abs(first.value - min(run.values[1:]))
+    # A loss that is not far below that of knowing nothing need not be compared with it, which takes another pass.
+    if (1 - LEARNED) * gain >= PACE * abs(first.value) * len(run.values):
+        return False
     return gain < PACE * _scale(patient, first) * len(run.values) and not patient.has_learned(first.value)
 
 
