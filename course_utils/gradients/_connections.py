@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from course_utils.gradients._look import Look, Patient
     from course_utils.gradients._tape import Tape
 
-
-# What is in them, and what is called, is up to the user.
-CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, HeteroConv)
+# Where the layers are that libraries make, apart from whole models; and those in which the user says what is there.
+LIBRARY = (
+    "torch.nn.modules.",
+    *(f"torch_geometric.nn.{each}." for each in ("aggr", "conv", "dense", "norm", "pool")),
+)
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict, HeteroConv)
 
 
 def unregistered(patient: Patient, first: Look, last: Look, inputs: Iterable[Tensor]) -> Iterator[Finding]:
@@ -100,8 +103,7 @@ def _library_layer(patient: Patient, name: str) -> str:
 
 
 def _is_of_library(module: nn.Module | None) -> bool:
-    source = type(module).__module__
-    return source.startswith(("torch.nn.", "torch_geometric.nn.")) and not isinstance(module, CONTAINERS)
+    return type(module).__module__.startswith(LIBRARY) and not isinstance(module, CONTAINERS)
 
 
 def not_in_optimizer(patient: Patient, expected: Collection[str]) -> Iterator[Finding]:

@@ -188,8 +188,10 @@ def _given(look: Look) -> dict[str, Tensor]:
     """Name what the model and the loss were called with as a graph's parts are named."""
     targets = (saved(node, "target") for node in look.nodes)
     tensors = named_tensors(look.trace.arguments | {"y": next((y for y in targets if y is not None), None)})
+    has_rows = any(value.is_floating_point() and value.dim() == 2 for value in tensors.values())  # noqa: PLR2004
     for name, value in list(tensors.items()):  # A layer of one's own may call its edges e, ei or adj.
-        if name.startswith(("e", "adj")) and value.dtype == torch.int64 and value.shape[:1] == (2,):
+        is_list = value.dtype == torch.int64 and value.dim() == 2 and len(value) == 2  # noqa: PLR2004
+        if has_rows and is_list and name.startswith(("e", "adj")):
             tensors.setdefault("edge_index", value)
     edges = tensors.get("edge_index", torch.empty(2, 0))
     # Edges that the model took name none but the nodes of their own kind.

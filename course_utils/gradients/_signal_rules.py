@@ -145,7 +145,7 @@ def nodes_alike(look: Look, tensors: dict[str, Tensor]) -> Iterator[Finding]:
     if out is None or any(_is_faint(each) for each in look.trace.calls):
         return
     start = Signal(tensors["x"]).distance if "x" in tensors else math.nan
-    if math.isnan(start):  # sparse features, or a single one
+    if math.isnan(start) and chain:  # sparse features, or a single one
         start = chain[0][1].distance
     if start >= DIFFERENT:
         what = (

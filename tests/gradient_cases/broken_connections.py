@@ -288,6 +288,19 @@ def function_whose_backward_pass_gives_nothing():
     return row_case(Net(nn.Linear(8, 16), nn.Linear(16, 3)))
 
 
+@broken("unconnected_parameter", at="scales.1")
+def one_of_a_list_of_parameters_forgotten():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lin, self.scales = nn.Linear(8, 3), nn.ParameterList(torch.ones(3) for _ in range(2))
+
+        def forward(self, x):
+            return self.scales[0] * self.lin(x)
+
+    return row_case(Scaled())
+
+
 @broken("detached_loss", at="loss")
 def new_tensor_of_losses_that_asks_for_a_gradient():
     x, y = table()
