@@ -94,6 +94,22 @@ def diagnose(
         If `model` is no module or `loss_fn` cannot be called.
     ValueError
         If `steps` is below 1, or a name in `expected_unused` names nothing.
+
+    Notes
+    -----
+    Sizes are judged by ratios, so that other units, or a loss times 1e-8, change nothing:
+
+    - features: one column 100 times the typical one, or all above 100. Counts beside zeros and ones stay below.
+    - dead units: three quarters of a layer. Of random units half are dead, if all rows are alike.
+    - saturated units: 80 % where the slope is 1 % of its maximum. A fifth in the steep part still passes gradients.
+    - nodes alike: a cosine distance below 0.001, from above 0.1 at the start. Two layers keep it above 0.1.
+    - vanishing signal: a ten-thousandth of what it was. A head scaled to a thousandth is still healthy.
+    - gradients, each times the norm of its weights: vanishing at 1e-4 of the strongest (six sigmoids differ by some
+      thousands, and learn), exploding at 300 times the loss (healthy ones have 0.01 to 10 times).
+    - learning rate: too high if the loss climbs to 1.5 times (noise is less) and a shorter step lowers it; too low if
+      it falls by less than 1e-4 a step and a hundred times as long a step would gain (not so at the end of a training).
+
+    All of them, and how well they do, are in docs/gradient-doctor.md.
     """
     _check_arguments(model, loss_fn, steps=steps, expected_unused=expected_unused)
     if any(is_lazy(parameter) for parameter in model.parameters()):
