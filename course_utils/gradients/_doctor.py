@@ -107,7 +107,7 @@ def diagnose(
     - gradients, each times the norm of its weights: vanishing at 1e-4 of the strongest (six sigmoids differ by some
       thousands, and learn), exploding at 300 times the loss (healthy ones have 0.01 to 10 times).
     - learning rate: too high if the loss climbs to 1.5 times (noise is less) and a shorter step lowers it; too low if
-      it falls by less than 1e-4 a step and a hundred times as long a step would gain (not so at the end of a training).
+      it falls by less than 1e-4 a step and a hundred times as long a step would gain (not so where it has converged).
 
     All of them, and how well they do, are in docs/gradient-doctor.md.
     """
