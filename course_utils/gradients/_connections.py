@@ -94,12 +94,10 @@ def unconnected(patient: Patient, first: Look, expected: Collection[str]) -> Ite
 
 def _library_layer(patient: Patient, name: str) -> str:
     """Name the outermost module of a library that a module is part of, with none of the user's own between."""
+    layer = ""
     while name and _is_of_library(patient.modules.get(name)):
-        outer = name.rpartition(".")[0]
-        if not (outer and _is_of_library(patient.modules.get(outer))):
-            return name
-        name = outer
-    return ""
+        layer, name = name, name.rpartition(".")[0]
+    return layer
 
 
 def _is_of_library(module: nn.Module | None) -> bool:
