@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from course_utils.gradients._findings import Finding
+    from course_utils.gradients._findings import Finding, Severity
     from course_utils.gradients._look import Look, Patient
 
 # A loss this many times that of the start and of knowing nothing is no noise of a batch or of dropout.
@@ -107,7 +107,10 @@ def learning_rate(patient: Patient, run: Run) -> Iterator[Finding]:
     if rates:
         numbers["lr"] = max(rates)
     if what := _too_high(patient, run):
-        yield found(Kind.LEARNING_RATE_TOO_HIGH, "optimizer", what, **numbers)
+        # A loss that has come down again may still learn, from weights that are not those it began with.
+        passed = run.values[-1] <= CLIMBED * abs(run.values[0]) and "dead" not in what
+        severity: Severity | None = "warning" if passed else None
+        yield found(Kind.LEARNING_RATE_TOO_HIGH, "optimizer", what, severity, **numbers)
     elif not run.looks[-1].is_finite or any(_warms_up(patient, group) for group in groups):
         return  # The rate is not low, or a schedule is at work and will raise it.
     elif still := {id(each) for group in groups if group.get("lr") == 0 for each in group["params"]}:
