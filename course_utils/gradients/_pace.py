@@ -108,7 +108,8 @@ def learning_rate(patient: Patient, run: Run) -> Iterator[Finding]:
         numbers["lr"] = max(rates)
     if what := _too_high(patient, run):
         # A loss that has come down again may still learn, from weights that are not those it began with.
-        passed = run.values[-1] <= CLIMBED * abs(run.values[0]) and "dead" not in what
+        first, last = run.looks[0], run.looks[-1]
+        passed = last.value <= CLIMBED * abs(first.value) and _num_dead(last) <= _num_dead(first)
         severity: Severity | None = "warning" if passed else None
         yield found(Kind.LEARNING_RATE_TOO_HIGH, "optimizer", what, severity, **numbers)
     elif not run.looks[-1].is_finite or any(_warms_up(patient, group) for group in groups):
